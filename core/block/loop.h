@@ -1,0 +1,76 @@
+/*
+ * The event loop: one per thread, with one engine instance.
+ *
+ * A turn (loop_turn) submits everything gathered since the last one in as few system
+ * calls as the engine can, waits if asked and if nothing is ready, then delivers
+ * completions, timers, bottom halves and posted work, and runs coroutines made ready.
+ * A completion is always delivered from a turn, never from inside aio_submit().
+ *
+ * All calls are for the owning thread, but for loop_post() which any thread may use.
+ * Under env_sim a turn called from a simulated thread parks it until something of this
+ * loop completes; called from the root it runs the world.
+ */
+#ifndef ASYNCOW_LOOP_H
+#define ASYNCOW_LOOP_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/env/env.h"
+#include "core/env/error.h"
+
+struct loop;
+
+struct loop_options {
+    const char *engine; /* "sync", "threads", "linux-aio", "io_uring", "sim" */
+    unsigned depth;     /* host I/Os in flight the engine is sized for; more queue up */
+    unsigned batch;     /* most I/Os per submission; 0: no limit */
+    unsigned workers;   /* threads engine: pool size; 0: its default */
+    const char *sim_model; /* sim engine: "fixed", "lognormal" ...; NULL: its default */
+};
+
+/* 0 or -errno with err set ("engine io_uring: ... forbidden by sysctl ..."). */
+int loop_create(struct loop **, struct env *, const struct loop_options *, struct error *);
+void loop_destroy(struct loop *); /* asserts: idle */
+struct env *loop_env(struct loop *);
+const char *loop_engine(const struct loop *); /* the engine's name */
+
+/* One turn. block: wait until something happened. Returns how many callbacks ran. */
+unsigned loop_turn(struct loop *, bool block);
+/* Turns until *flag is true. */
+void loop_run_until(struct loop *, const bool *flag);
+
+/* Bottom half: fn runs in a coming turn, in order of deferral. Embedded in the caller's
+ * struct; at most once pending at a time. */
+struct loop_bh {
+    void (*fn)(struct loop_bh *);
+    struct loop_bh *next;
+};
+void loop_defer(struct loop *, struct loop_bh *);
+void loop_post(struct loop *, struct loop_bh *); /* the same, from any thread; wakes it */
+
+struct loop_timer {
+    void (*fn)(struct loop_timer *);
+    uint64_t deadline_ns; /* on env_now_ns() */
+    unsigned heap_index;  /* 0: not armed */
+};
+void loop_timer_arm(struct loop *, struct loop_timer *, uint64_t deadline_ns);
+void loop_timer_cancel(struct loop *, struct loop_timer *);
+
+/* fn(work) runs on a helper thread (in simulation: at once, in virtual time), then
+ * done(work) from a turn of the loop. For decompression. Never fails: without threads it
+ * runs in the turn. */
+struct loop_work {
+    void (*fn)(struct loop_work *);
+    void (*done)(struct loop_work *);
+    struct loop *loop;
+    struct loop_work *next;
+    struct loop_bh bh;
+};
+void loop_work(struct loop *, struct loop_work *);
+
+/* A turn's own duration is the loop's stall: longest and a histogram hook. fn may be
+ * NULL; called after each turn with the nanoseconds from wake-up to going to sleep. */
+void loop_set_turn_probe(struct loop *, void (*fn)(void *opaque, uint64_t busy_ns),
+                         void *opaque);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * Time, chance, order and thread hand-over: the one interface.
+ *
+ * Nothing else in the project reads a clock, draws a random number, picks between two
+ * things that could come in either order, or starts, stops, locks or wakes a thread. Two
+ * implementations: env_real() (the machine), and env_sim() (virtual time, one seed; a
+ * thread is a coroutine that the scheduler picks at every lock, wait and hand-over). On
+ * the second, the same seed gives the same bytes on any machine and compiler.
+ *
+ * Under env_sim everything runs in one OS thread: the thread that created it is the
+ * "root" and drives the world through loop_turn() (core/block/loop.h).
+ */
+#ifndef ASYNCOW_ENV_H
+#define ASYNCOW_ENV_H
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct co;
+struct env;
+
+struct env_queue { /* FIFO of simulated threads; private to the implementation */
+    void *head, *tail;
+};
+struct env_mutex {
+    pthread_mutex_t real;
+    void *owner; /* simulated: who holds it */
+    struct env_queue waiters;
+};
+struct env_cond {
+    pthread_cond_t real;
+    struct env_queue waiters;
+};
+struct env_thread {
+    pthread_t real;
+    struct co *co; /* simulated */
+    struct env *env;
+    void (*fn)(void *);
+    void *arg;
+    bool done;
+    struct env_queue joiners;
+    struct env_thread *next; /* in a queue of the simulated scheduler */
+};
+
+struct env_ops {
+    const char *name;
+    uint64_t (*now_ns)(struct env *);
+    uint64_t (*random)(struct env *);
+    unsigned (*choose)(struct env *, unsigned n);
+    int (*thread_start)(struct env *, struct env_thread *);
+    void (*thread_join)(struct env *, struct env_thread *);
+    void (*mutex_lock)(struct env *, struct env_mutex *);
+    void (*mutex_unlock)(struct env *, struct env_mutex *);
+    void (*cond_wait)(struct env *, struct env_cond *, struct env_mutex *);
+    void (*cond_signal)(struct env *, struct env_cond *);
+    void (*cond_broadcast)(struct env *, struct env_cond *);
+    void (*step)(struct env *, uint64_t cost_ns); /* simulated CPU cost; real: nothing */
+    void (*destroy)(struct env *);
+};
+struct env {
+    const struct env_ops *ops;
+    bool simulated;
+};
+
+/* The machine: CLOCK_MONOTONIC, xoshiro seeded with seed, pthreads. choose() says 0. */
+struct env *env_real(uint64_t seed);
+/* Virtual time from 0, everything drawn from seed. */
+struct env *env_sim(uint64_t seed);
+void env_destroy(struct env *);
+
+static inline uint64_t env_now_ns(struct env *e) { return e->ops->now_ns(e); }
+static inline uint64_t env_random(struct env *e) { return e->ops->random(e); }
+/* Picks one of n > 0 things that may come in any order. */
+static inline unsigned env_choose(struct env *e, unsigned n) { return e->ops->choose(e, n); }
+/* fn(arg) runs in a thread of its own. The struct stays put until joined. 0 or -errno. */
+int env_thread_start(struct env *, struct env_thread *, void (*fn)(void *), void *arg);
+static inline void env_thread_join(struct env *e, struct env_thread *t)
+{
+    e->ops->thread_join(e, t);
+}
+void env_mutex_init(struct env_mutex *);
+void env_mutex_destroy(struct env_mutex *);
+static inline void env_mutex_lock(struct env *e, struct env_mutex *m)
+{
+    e->ops->mutex_lock(e, m);
+}
+static inline void env_mutex_unlock(struct env *e, struct env_mutex *m)
+{
+    e->ops->mutex_unlock(e, m);
+}
+void env_cond_init(struct env_cond *);
+void env_cond_destroy(struct env_cond *);
+static inline void env_cond_wait(struct env *e, struct env_cond *c, struct env_mutex *m)
+{
+    e->ops->cond_wait(e, c, m);
+}
+static inline void env_cond_signal(struct env *e, struct env_cond *c)
+{
+    e->ops->cond_signal(e, c);
+}
+static inline void env_cond_broadcast(struct env *e, struct env_cond *c)
+{
+    e->ops->cond_broadcast(e, c);
+}
+
+#endif

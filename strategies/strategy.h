@@ -1,0 +1,82 @@
+/*
+ * What a strategy is to the rest of the program: one exported table.
+ *
+ * A strategy is a shared module with core/qcow2 compiled in (hidden visibility). What is
+ * common to all (loop, engines, files, clock, coroutines) lives once in the program,
+ * which exports it; STRATEGY_ABI is the version of all those headers together.
+ *
+ * Calls are for the thread that owns the loop. done() comes from a turn of that loop,
+ * never from inside submit().
+ */
+#ifndef ASYNCOW_STRATEGY_H
+#define ASYNCOW_STRATEGY_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "core/block/aio.h"
+#include "core/image/node.h"
+#include "core/qcow2/qcow2.h"
+
+#define STRATEGY_ABI 1
+#define STRATEGY_SYMBOL "asyncow_strategy"
+
+enum guest_op { GUEST_READ, GUEST_WRITE, GUEST_ZERO, GUEST_DISCARD, GUEST_FLUSH, GUEST_OPS };
+
+/* One request of the guest. The submitter's struct, unmoved until done(). Any alignment;
+ * the range must lie inside the disk (else -EINVAL). The module's own state for it lives
+ * in slots that it preallocated at open for `depth` requests (more than that wait). */
+struct guest_req {
+    enum guest_op op;
+    uint64_t offset, len; /* bytes; len is the sum of iov for READ and WRITE */
+    const struct iovec *iov;
+    int iovcnt;
+    void (*done)(struct guest_req *);
+    int result; /* 0 or -errno */
+    void *slot; /* the module's */
+    struct guest_req *next, *prev;
+};
+
+struct strategy_setting {
+    const char *name, *values, *value_default, *help; /* values: "metadata|none" */
+};
+struct strategy_options {
+    struct loop *loop;
+    const struct loop_options *engine; /* for modules that open instances of their own */
+    const struct image_node *top;
+    const char *settings; /* "hold=none,workers=8"; NULL or "": defaults */
+    unsigned depth;       /* guest requests in flight, at most */
+    size_t cache;         /* bytes of metadata cache for the top image */
+    uint64_t grow;        /* file growth ahead of need, bytes; 0: off */
+    bool through;         /* --metadata-writes=through */
+    bool punch;
+};
+struct strategy_stats {
+    struct qcow2_stats top; /* of the top image */
+    uint64_t wakeups, lock_waits, bytes_copied;
+    bool poisoned;
+};
+struct strategy_image; /* each module defines its own */
+
+struct strategy {
+    uint32_t abi; /* STRATEGY_ABI */
+    const char *name, *summary;
+    const struct strategy_setting *settings; /* ends with name NULL */
+    /* Opens the whole chain; turns the loop until metadata is loaded. */
+    int (*open)(struct strategy_image **, const struct strategy_options *, struct error *);
+    void (*submit)(struct strategy_image *, struct guest_req *);
+    /* Asks for an early end; done() comes in any case, with -ECANCELED if it was early.
+     * The image is right either way. */
+    void (*cancel)(struct strategy_image *, struct guest_req *);
+    /* Admits nothing new (submissions queue up) and turns the loop until all that was
+     * admitted has ended. Nests; drain_end of the outermost admits again. */
+    void (*drain_begin)(struct strategy_image *);
+    void (*drain_end)(struct strategy_image *);
+    void (*stats)(struct strategy_image *, struct strategy_stats *);
+    /* Drained by the caller's side (asserted: nothing in flight). Syncs all metadata,
+     * trims the file, frees. 0 or the first error: then the disk holds what the last
+     * successful flush promised. */
+    int (*close)(struct strategy_image *);
+};
+
+#endif
