@@ -5,6 +5,7 @@
 #ifndef QCOW2_FORMAT_H
 #define QCOW2_FORMAT_H
 #include <endian.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,7 +85,7 @@ struct qcow2_header {
     char backing[QCOW2_MAX_BACKING_NAME + 1];
     char backing_format[64]; /* "": not given */
     bool has_bitmaps;        /* the extension is there (its autoclear bit may not be) */
-    uint32_t bitmaps_count;
+    uint32_t bitmaps_count;  /* 0, and no directory, without the autoclear bit */
     uint64_t bitmaps_dir_offset, bitmaps_dir_size;
     uint32_t bitmaps_ext_at; /* byte offset in the file of the extension's type field */
 };
@@ -119,6 +120,15 @@ static inline void qcow2_put_be64(void *p, uint64_t v)
  * bad field: err says which, its value and what would be right. */
 int qcow2_header_parse(struct qcow2_header *, const void *buf, size_t len,
                        uint64_t file_size, struct error *err);
+/* Its parts, for check, which goes on where it can: all but where the tables are, then
+ * one table each. */
+int qcow2_header_fields(struct qcow2_header *, const void *buf, size_t len,
+                        uint64_t file_size, struct error *err);
+int qcow2_header_l1(const struct qcow2_header *, uint64_t file_size, struct error *err);
+int qcow2_header_reftable(const struct qcow2_header *, uint64_t file_size,
+                          struct error *err);
+int qcow2_header_snapshots(const struct qcow2_header *, uint64_t file_size,
+                           struct error *err);
 
 /* The compressed cluster an L2 entry points at: bytes host..host+len (len rounded to
  * whole sectors as the format does; the stream may end earlier). */
