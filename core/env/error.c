@@ -27,6 +27,7 @@ void error_prefix(struct error *err, const char *fmt, ...)
     va_end(ap);
     int n = snprintf(whole.msg, sizeof(whole.msg), "%s: ", head);
     if (n > 0 && (size_t)n < sizeof(whole.msg))
-        snprintf(whole.msg + n, sizeof(whole.msg) - (size_t)n, "%s", err->msg);
+        snprintf(whole.msg + n, sizeof(whole.msg) - (size_t)n, "%.*s",
+                 (int)(sizeof(whole.msg) - (size_t)n - 1), err->msg); /* cut to fit */
     *err = whole;
 }
