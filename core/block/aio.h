@@ -47,14 +47,19 @@ struct aio {
     int result; /* 0 or -errno, valid in done() */
 
     /* private to core/block */
+    uint8_t flags, state;
     struct loop *loop;
-    struct aio *next, *prev;
-    uint64_t moved; /* bytes transferred so far */
-    uint64_t t_ns;
-    void *align, *engine_data;
-    union { uint64_t word[4]; void *ptr[4]; } scratch;
+    struct aio *next;
+    uint64_t moved;      /* bytes transferred so far */
+    void *engine_data;   /* the engine's own while it holds the aio */
+    uint64_t scratch[4]; /* likewise */
+    uint64_t limit;      /* most bytes of the next piece (short and torn faults) */
+    int verdict;         /* of a filter: the result to give at the end */
+    unsigned filter;     /* how many filters it has passed */
+    void *align;         /* the alignment layer's tracking node or bounce */
+    struct aio *track_next, *track_prev;
+    struct loop_bh bh;
     struct loop_timer timer;
-    int state;
 };
 
 /* Queues it; goes down at the loop's next turn. done() is called once, from a turn. */
