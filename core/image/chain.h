@@ -30,6 +30,9 @@ struct chain_options {
  * bitmaps dropped and their clusters freed. 0 or -errno with err "FILE: FIELD ...". */
 int chain_open(struct image_node **, const char *path, const struct chain_options *,
                struct error *);
+/* The path of the file that image `of` names as its backing file; to be freed. -ENOTSUP
+ * for names that are not file names. */
+int chain_backing_path(char **out, const char *of, const char *name, struct error *);
 /* Closes all files. 0 or the first error. */
 int chain_close(struct image_node *);
 
