@@ -16,10 +16,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct co;
 struct env;
 
-struct env_queue { /* FIFO of simulated threads; private to the implementation */
+struct
+    env_queue { /* of simulated threads, oldest first; private to the implementation */
     void *head, *tail;
 };
 struct env_mutex {
@@ -33,13 +33,10 @@ struct env_cond {
 };
 struct env_thread {
     pthread_t real;
-    struct co *co; /* simulated */
+    void *actor; /* simulated */
     struct env *env;
     void (*fn)(void *);
     void *arg;
-    bool done;
-    struct env_queue joiners;
-    struct env_thread *next; /* in a queue of the simulated scheduler */
 };
 
 struct env_ops {
@@ -54,7 +51,8 @@ struct env_ops {
     void (*cond_wait)(struct env *, struct env_cond *, struct env_mutex *);
     void (*cond_signal)(struct env *, struct env_cond *);
     void (*cond_broadcast)(struct env *, struct env_cond *);
-    void (*step)(struct env *, uint64_t cost_ns); /* simulated CPU cost; real: nothing */
+    void (*step)(struct env *,
+                 uint64_t cost_ns); /* simulated CPU cost; real: nothing */
     void (*destroy)(struct env *);
 };
 struct env {
@@ -62,16 +60,26 @@ struct env {
     bool simulated;
 };
 
-/* The machine: CLOCK_MONOTONIC, xoshiro seeded with seed, pthreads. choose() says 0. */
+/* The machine: CLOCK_MONOTONIC, splitmix64 from seed (any thread may draw), pthreads.
+ * choose() says 0. */
 struct env *env_real(uint64_t seed);
-/* Virtual time from 0, everything drawn from seed. */
+/* Virtual time from 0, everything drawn from seed. See core/env/sim.h. */
 struct env *env_sim(uint64_t seed);
-void env_destroy(struct env *);
+void env_destroy(struct env *); /* asserts: every thread is joined */
 
 static inline uint64_t env_now_ns(struct env *e) { return e->ops->now_ns(e); }
 static inline uint64_t env_random(struct env *e) { return e->ops->random(e); }
 /* Picks one of n > 0 things that may come in any order. */
-static inline unsigned env_choose(struct env *e, unsigned n) { return e->ops->choose(e, n); }
+static inline unsigned env_choose(struct env *e, unsigned n)
+{
+    return e->ops->choose(e, n);
+}
+/* The caller used cost_ns of CPU: virtual time goes on by that much. Real: nothing. */
+static inline void env_step(struct env *e, uint64_t cost_ns)
+{
+    if (e->simulated)
+        e->ops->step(e, cost_ns);
+}
 /* fn(arg) runs in a thread of its own. The struct stays put until joined. 0 or -errno. */
 int env_thread_start(struct env *, struct env_thread *, void (*fn)(void *), void *arg);
 static inline void env_thread_join(struct env *e, struct env_thread *t)

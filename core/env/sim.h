@@ -65,7 +65,8 @@ bool sim_in_thread(struct env *); /* false: in the root */
 uint64_t sim_random(struct env *);
 
 /* Puts fn in the place of the seeded uniform choice. fn returns less than n (> 1). */
-void sim_set_chooser(struct env *, unsigned (*fn)(void *opaque, unsigned n), void *opaque);
+void sim_set_chooser(struct env *, unsigned (*fn)(void *opaque, unsigned n),
+                     void *opaque);
 
 /* A hash over every choice and every event's time so far: two runs that agree did the
  * same things in the same order. */
