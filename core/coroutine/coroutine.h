@@ -22,24 +22,26 @@ struct co;
 /* Ready to be entered for the first time. When fn returns the coroutine ends and its
  * stack goes back to the pool. NULL: out of memory. */
 struct co *co_create(void (*fn)(void *arg), void *arg);
-void co_enter(struct co *);     /* asserts: not running, not ended */
-void co_yield(void);            /* asserts: in a coroutine */
-struct co *co_self(void);       /* NULL outside */
+void co_enter(struct co *); /* asserts: not running, not ended */
+void co_yield (void);       /* asserts: in a coroutine */
+struct co *co_self(void);   /* NULL outside */
 static inline bool co_in(void) { return co_self() != NULL; }
-void co_wake(struct co *);      /* entered by the next co_run_ready() of this thread */
-bool co_run_ready(void);        /* false: there was none. Only outside coroutines. */
+void co_wake(struct co *); /* entered by the next co_run_ready() of this thread */
+bool co_run_ready(void);   /* false: there was none. Only outside coroutines. */
 bool co_has_ready(void);
-void co_pool_drain(void);       /* unmaps this thread's idle stacks (before thread exit) */
+void co_pool_drain(void); /* unmaps this thread's idle stacks (before thread exit) */
 
 struct co_queue { /* coroutines asleep, oldest first; zero-initialised is empty */
     struct co *head, *tail;
 };
-struct co_mutex { /* zero-initialised is unlocked; hand-over is first come, first served */
+struct
+    co_mutex { /* zero-initialised is unlocked; hand-over is first come, first served */
     struct co *owner;
     struct co_queue waiters;
 };
-void co_mutex_lock(struct co_mutex *);   /* asserts: in a coroutine, not the owner */
-void co_mutex_unlock(struct co_mutex *); /* asserts: the owner; wakes the oldest waiter */
+void co_mutex_lock(struct co_mutex *); /* asserts: in a coroutine, not the owner */
+void co_mutex_unlock(
+    struct co_mutex *); /* asserts: the owner; wakes the oldest waiter */
 /* Sleeps at the tail of q. mutex may be NULL; else it is released in one step with going
  * to sleep and taken again before return. */
 void co_queue_wait(struct co_queue *q, struct co_mutex *mutex);
