@@ -81,8 +81,11 @@ def first(tree, *paths, default=None):
 def asyncow(program, image, strategy, engine, job, extra=()):
     command = [program, 'run', f'--image={image}', f'--strategy={strategy}',
                f'--engine={engine}', '--output-format=json', *options_of(job), *extra]
-    report = json.loads(run(command, TIMEOUT_S + seconds_of(job)))
-    return parse_asyncow(report)
+    text = run(command, TIMEOUT_S + seconds_of(job))
+    try:
+        return parse_asyncow(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrialError(f'{" ".join(command)}\n  report not understood: {error!r}') from None
 
 
 def parse_asyncow(report):
@@ -102,8 +105,8 @@ def fio(path, engine, job, size, extra=()):
             parallel += [f'--offset_increment={share}', f'--size={share}']
         if 'number_ios' in job:
             job['number_ios'] = str(max(1, int(job['number_ios']) // depth))
-        if int(job.get('fsync', '0')) > 1:
-            job['fsync'] = str(max(1, int(job['fsync']) // depth))
+        if int(job.get('fdatasync', '0')) > 1:
+            job['fdatasync'] = str(max(1, int(job['fdatasync']) // depth))
     if 'runtime' in job:
         job['runtime'] = f'{int(float(job["runtime"]) * 1000)}ms'
     command = ['fio', '--name=peer', f'--filename={path}', f'--ioengine={ENGINES[engine][0]}',
@@ -157,9 +160,9 @@ def seconds_of(job):
 def scattered_step(size, block=4096):
     """A step that, taken modulo a size that is a power of two, visits every block once in
     a scattered order (a Weyl sequence): the nearest that a strided benchmark gets to
-    random."""
-    blocks = size // block
-    return (int(blocks * 0.6180339887498949) | 1) * block
+    random. qemu-img wants it below 2 GiB."""
+    reach = min(size, 1 << 31) // block
+    return (int(reach * 0.6180339887498949) | 1) * block
 
 
 # --- images -------------------------------------------------------------------------
