@@ -75,9 +75,9 @@ static int refblock_offset(struct qcow2 *q, uint64_t cluster, uint64_t *offset)
     uint64_t i = cluster >> q->ref_bits;
     uint64_t entry = i < q->reftable.entries ? be64toh(q->reftable.entry[i]) : 0;
 
+    *offset = entry;
     if ((entry & (q->cluster - 1)) || entry > QCOW2_MAX_HOST_OFFSET)
         return corrupt(q);
-    *offset = entry;
     return 0;
 }
 
