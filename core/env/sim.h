@@ -68,6 +68,13 @@ uint64_t sim_random(struct env *);
 void sim_set_chooser(struct env *, unsigned (*fn)(void *opaque, unsigned n),
                      void *opaque);
 
+/* A place for the simulated files (engine_sim.c), which live as long as the world. */
+struct sim_slot {
+    void *data;
+    void (*free)(void *data); /* called by env_destroy, if set */
+};
+struct sim_slot *sim_files(struct env *);
+
 /* A hash over every choice and every event's time so far: two runs that agree did the
  * same things in the same order. */
 uint64_t sim_trace_hash(struct env *);

@@ -1,0 +1,584 @@
+/*
+ * The simulated world: actors, the clock, the scheduler.
+ *
+ * Invariants:
+ *  1. Exactly one actor is current. Every other one is either on the runnable list or
+ *     waits, with wait.what set, in a queue or at a gate whose owner will put it back.
+ *  2. An event is idle (slot 0), in the heap (slot: its index), or in the due list.
+ *  3. Control changes hands in pick_next() only, and every choice goes through choose().
+ *
+ * A thread mutex isn't handed over: unlock wakes one waiter, and whoever the scheduler
+ * runs first takes it, as with POSIX. So every order that a machine allows can come.
+ *
+ * Choices are laid out so that a chooser that always says 0 is the plainest schedule: the
+ * current actor goes on until it waits, then the one that has been runnable longest, then
+ * events in the order they were scheduled.
+ */
+#include "core/env/sim.h"
+#include "core/coroutine/world.h"
+#include "core/env/random.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct actor {
+    struct co_world world;
+    struct env_thread *thread; /* NULL: the root */
+    unsigned id;               /* 0: the root; threads in order of their start */
+    unsigned held;             /* mutexes */
+    bool done;
+    struct env_queue joiners;
+    struct actor *next;     /* in the queue that it waits in */
+    struct actor *all_next; /* of all that live */
+    struct {
+        const char *what;
+        const void *on;
+    } wait; /* what NULL: it doesn't */
+};
+
+struct world {
+    struct env env;
+    uint64_t now_ns, seq, trace;
+    uint64_t random, choice, latency; /* streams */
+    unsigned (*chooser)(void *opaque, unsigned n);
+    void *chooser_opaque;
+    struct actor root, *current, *all;
+    unsigned ids;
+    bool in_event;
+    struct actor **runnable;
+    struct sim_event **heap,
+        **due; /* heap[1..]: by time, then by order of scheduling */
+    unsigned runnable_n, heap_n, due_n;
+    unsigned runnable_max, heap_max, due_max;
+    struct sim_slot files;
+};
+
+#define DUE UINT32_MAX /* slot of an event that is due */
+
+static struct world *world_of(struct env *env)
+{
+    assert(env->simulated);
+    return (struct world *)env;
+}
+
+static void note(struct world *w, uint64_t what)
+{
+    w->trace = splitmix_mix(w->trace + SPLITMIX_GAMMA + what);
+}
+
+/* Room for one more. Out of memory ends the simulation: it has no meaning then. */
+static void *grown(void *array, unsigned n, unsigned *max, size_t size)
+{
+    if (n < *max)
+        return array;
+    *max = *max ? 2 * *max : 64;
+    array = realloc(array, *max * size);
+    if (!array)
+        abort();
+    return array;
+}
+
+/* --- choice -------------------------------------------------------------------------- */
+
+static unsigned sim_choose(struct env *env, unsigned n)
+{
+    struct world *w = world_of(env);
+    unsigned i;
+
+    assert(n > 0);
+    if (n == 1)
+        return 0;
+    if (w->chooser)
+        i = w->chooser(w->chooser_opaque, n);
+    else
+        i = (unsigned)(((unsigned __int128)splitmix_next(&w->choice) * n) >> 64);
+    assert(i < n);
+    note(w, i);
+    return i;
+}
+
+/* --- events -------------------------------------------------------------------------- */
+
+static bool earlier(const struct sim_event *a, const struct sim_event *b)
+{
+    return a->when_ns != b->when_ns ? a->when_ns < b->when_ns : a->seq < b->seq;
+}
+
+static void heap_set(struct world *w, unsigned slot, struct sim_event *ev)
+{
+    w->heap[slot] = ev;
+    ev->slot = slot;
+}
+
+/* Puts ev where it belongs, slot being free: up towards the root, or down. */
+static void heap_place(struct world *w, unsigned slot, struct sim_event *ev)
+{
+    while (slot > 1 && earlier(ev, w->heap[slot / 2])) {
+        heap_set(w, slot, w->heap[slot / 2]);
+        slot /= 2;
+    }
+    for (;;) {
+        unsigned child = 2 * slot;
+        if (child > w->heap_n)
+            break;
+        if (child < w->heap_n && earlier(w->heap[child + 1], w->heap[child]))
+            child++;
+        if (!earlier(w->heap[child], ev))
+            break;
+        heap_set(w, slot, w->heap[child]);
+        slot = child;
+    }
+    heap_set(w, slot, ev);
+}
+
+static void heap_remove(struct world *w, struct sim_event *ev)
+{
+    unsigned slot = ev->slot;
+    struct sim_event *last = w->heap[w->heap_n--];
+
+    if (last != ev)
+        heap_place(w, slot, last);
+    ev->slot = 0;
+}
+
+static struct sim_event *due_remove(struct world *w, unsigned i)
+{
+    struct sim_event *ev = w->due[i];
+
+    memmove(&w->due[i], &w->due[i + 1], (--w->due_n - i) * sizeof(*w->due));
+    ev->slot = 0;
+    return ev;
+}
+
+static void gather_due(struct world *w)
+{
+    while (w->heap_n && w->heap[1]->when_ns <= w->now_ns) {
+        struct sim_event *ev = w->heap[1];
+        heap_remove(w, ev);
+        w->due = grown(w->due, w->due_n, &w->due_max, sizeof(*w->due));
+        w->due[w->due_n++] = ev;
+        ev->slot = DUE;
+    }
+}
+
+bool sim_cancel(struct env *env, struct sim_event *ev)
+{
+    struct world *w = world_of(env);
+
+    if (!ev->slot)
+        return false;
+    if (ev->slot != DUE) {
+        heap_remove(w, ev);
+        return true;
+    }
+    for (unsigned i = 0; i < w->due_n; i++)
+        if (w->due[i] == ev) {
+            due_remove(w, i);
+            return true;
+        }
+    abort(); /* invariant 2 */
+}
+
+void sim_schedule(struct env *env, struct sim_event *ev, uint64_t when_ns)
+{
+    struct world *w = world_of(env);
+
+    sim_cancel(env, ev);
+    ev->when_ns = when_ns;
+    ev->seq = ++w->seq;
+    w->heap = grown(w->heap, w->heap_n + 1, &w->heap_max, sizeof(*w->heap));
+    heap_place(w, ++w->heap_n, ev);
+}
+
+static void fire(struct world *w, struct sim_event *ev)
+{
+    note(w, w->now_ns);
+    assert(!w->in_event);
+    w->in_event = true;
+    ev->fn(ev);
+    w->in_event = false;
+}
+
+/* --- the scheduler ------------------------------------------------------------------- */
+
+static void print_actor(const struct actor *a)
+{
+    if (a->thread)
+        fprintf(stderr, "thread %u", a->id);
+    else
+        fprintf(stderr, "the root");
+}
+
+__attribute__((noreturn, cold)) static void deadlock(struct world *w)
+{
+    fprintf(stderr,
+            "simulation: deadlock at %" PRIu64 " ns: nothing can run, nothing is "
+            "scheduled, and\n",
+            w->now_ns);
+    for (struct actor *a = w->all; a; a = a->all_next) {
+        fprintf(stderr, "  ");
+        print_actor(a);
+        if (!a->wait.what) {
+            fprintf(stderr, " has ended\n");
+            continue;
+        }
+        fprintf(stderr, " waits for %s %p", a->wait.what, a->wait.on);
+        if (!strcmp(a->wait.what, "mutex")) {
+            fprintf(stderr, ", held by ");
+            print_actor(((const struct env_mutex *)a->wait.on)->owner);
+        }
+        fprintf(stderr, "\n");
+    }
+    abort();
+}
+
+static void make_runnable(struct world *w, struct actor *a)
+{
+    a->wait.what = NULL;
+    w->runnable =
+        grown(w->runnable, w->runnable_n, &w->runnable_max, sizeof(struct actor *));
+    w->runnable[w->runnable_n++] = a;
+}
+
+/* Lets events happen until an actor is picked; that one is current. */
+static struct actor *pick_next(struct world *w)
+{
+    for (;;) {
+        gather_due(w);
+        unsigned n = w->runnable_n + w->due_n;
+        if (n == 0) {
+            if (!w->heap_n)
+                deadlock(w);
+            w->now_ns = w->heap[1]->when_ns;
+            continue;
+        }
+        unsigned i = sim_choose(&w->env, n);
+        if (i >= w->runnable_n) {
+            fire(w, due_remove(w, i - w->runnable_n));
+            continue;
+        }
+        struct actor *a = w->runnable[i];
+        memmove(&w->runnable[i], &w->runnable[i + 1],
+                (--w->runnable_n - i) * sizeof(struct actor *));
+        w->current = a;
+        return a;
+    }
+}
+
+static void switch_from(struct world *w, struct actor *self)
+{
+    assert(!w->in_event); /* events may not wait */
+    struct actor *next = pick_next(w);
+
+    if (next != self)
+        co_world_switch(&self->world, &next->world);
+}
+
+static bool alone(struct world *w)
+{
+    return !w->runnable_n && !w->due_n &&
+           (!w->heap_n || w->heap[1]->when_ns > w->now_ns);
+}
+
+/* A scheduling point of an actor that could go on. It comes first in the choice. */
+static void point(struct world *w)
+{
+    struct actor *self = w->current;
+
+    if (alone(w))
+        return;
+    make_runnable(w, self);
+    memmove(&w->runnable[1], &w->runnable[0],
+            (w->runnable_n - 1) * sizeof(struct actor *));
+    w->runnable[0] = self;
+    switch_from(w, self);
+}
+
+/* The current actor waits; whoever ends the wait has been told of it. */
+static void block(struct world *w, const char *what, const void *on)
+{
+    struct actor *self = w->current;
+
+    self->wait.what = what;
+    self->wait.on = on;
+    switch_from(w, self);
+}
+
+static void queue_push(struct env_queue *q, struct actor *a)
+{
+    a->next = NULL;
+    if (q->tail)
+        ((struct actor *)q->tail)->next = a;
+    else
+        q->head = a;
+    q->tail = a;
+}
+
+/* Any of those that wait may be the one to go on. */
+static void wake_any(struct world *w, struct env_queue *q)
+{
+    struct actor *a, *prev = NULL;
+    unsigned n = 0;
+
+    for (a = q->head; a; a = a->next)
+        n++;
+    if (!n)
+        return;
+    a = q->head;
+    for (unsigned i = sim_choose(&w->env, n); i--; a = a->next)
+        prev = a;
+    if (prev)
+        prev->next = a->next;
+    else
+        q->head = a->next;
+    if (q->tail == a)
+        q->tail = prev;
+    make_runnable(w, a);
+}
+
+static void wake_all(struct world *w, struct env_queue *q)
+{
+    for (struct actor *a = q->head, *next; a; a = next) {
+        next = a->next;
+        make_runnable(w, a);
+    }
+    q->head = q->tail = NULL;
+}
+
+/* --- gates and polling --------------------------------------------------------------- */
+
+void sim_gate_wait(struct env *env, struct sim_gate *g, const char *what)
+{
+    struct world *w = world_of(env);
+
+    if (g->open)
+        point(w);
+    while (!g->open) {
+        assert(!g->waiter);
+        g->waiter = w->current;
+        block(w, what, g);
+    }
+    g->open = false;
+}
+
+void sim_gate_open(struct env *env, struct sim_gate *g)
+{
+    struct world *w = world_of(env);
+    struct actor *a = g->waiter;
+
+    g->open = true;
+    g->waiter = NULL;
+    if (a)
+        make_runnable(w, a);
+}
+
+void sim_poll(struct env *env)
+{
+    struct world *w = world_of(env);
+
+    w->now_ns += SIM_POLL_NS;
+    if (alone(w))
+        return;
+    make_runnable(w, w->current); /* last in the choice: a poll gives way */
+    switch_from(w, w->current);
+}
+
+/* --- mutexes and conditions ---------------------------------------------------------- */
+
+static void take(struct world *w, struct env_mutex *m)
+{
+    assert(m->owner != w->current);
+    while (m->owner) {
+        queue_push(&m->waiters, w->current);
+        block(w, "mutex", m);
+    }
+    m->owner = w->current;
+    w->current->held++;
+}
+
+static void drop(struct world *w, struct env_mutex *m)
+{
+    assert(m->owner == w->current);
+    m->owner = NULL;
+    w->current->held--;
+    wake_any(w, &m->waiters);
+}
+
+static void sim_mutex_lock(struct env *env, struct env_mutex *m)
+{
+    struct world *w = world_of(env);
+
+    point(w);
+    take(w, m);
+}
+
+static void sim_mutex_unlock(struct env *env, struct env_mutex *m)
+{
+    struct world *w = world_of(env);
+
+    drop(w, m);
+    point(w);
+}
+
+static void sim_cond_wait(struct env *env, struct env_cond *c, struct env_mutex *m)
+{
+    struct world *w = world_of(env);
+
+    queue_push(&c->waiters, w->current);
+    drop(w, m);
+    block(w, "condition", c);
+    take(w, m);
+}
+
+static void sim_cond_signal(struct env *env, struct env_cond *c)
+{
+    struct world *w = world_of(env);
+
+    wake_any(w, &c->waiters);
+    point(w);
+}
+
+static void sim_cond_broadcast(struct env *env, struct env_cond *c)
+{
+    struct world *w = world_of(env);
+
+    wake_all(w, &c->waiters);
+    point(w);
+}
+
+/* --- threads ------------------------------------------------------------------------- */
+
+static struct co_world *actor_main(void *opaque)
+{
+    struct actor *self = opaque;
+    struct world *w = (struct world *)self->thread->env;
+
+    self->thread->fn(self->thread->arg);
+    assert(!self->held);
+    note(w, self->id);
+    self->done = true;
+    wake_all(w, &self->joiners);
+    return &pick_next(w)->world;
+}
+
+static int sim_thread_start(struct env *env, struct env_thread *t)
+{
+    struct world *w = world_of(env);
+    struct actor *a = calloc(1, sizeof(*a));
+
+    if (!a)
+        return -ENOMEM;
+    a->thread = t;
+    a->id = ++w->ids;
+    int ret = co_world_create(&a->world, actor_main, a);
+    if (ret < 0) {
+        free(a);
+        return ret;
+    }
+    a->all_next = w->all;
+    w->all = a;
+    t->actor = a;
+    make_runnable(w, a);
+    point(w);
+    return 0;
+}
+
+static void sim_thread_join(struct env *env, struct env_thread *t)
+{
+    struct world *w = world_of(env);
+    struct actor *a = t->actor, **p;
+
+    assert(a && a != w->current);
+    if (!a->done) {
+        queue_push(&a->joiners, w->current);
+        block(w, "the end of thread", (const void *)(uintptr_t)a->id);
+    }
+    assert(a->done);
+    for (p = &w->all; *p != a; p = &(*p)->all_next)
+        ;
+    *p = a->all_next;
+    free(a);
+    t->actor = NULL;
+}
+
+bool sim_in_thread(struct env *env)
+{
+    struct world *w = world_of(env);
+
+    return w->current != &w->root;
+}
+
+/* --- the rest ------------------------------------------------------------------------ */
+
+static uint64_t sim_now_ns(struct env *env) { return world_of(env)->now_ns; }
+static uint64_t sim_env_random(struct env *env)
+{
+    return splitmix_next(&world_of(env)->random);
+}
+uint64_t sim_random(struct env *env) { return splitmix_next(&world_of(env)->latency); }
+uint64_t sim_trace_hash(struct env *env) { return world_of(env)->trace; }
+struct sim_slot *sim_files(struct env *env) { return &world_of(env)->files; }
+
+/* Events that become due wait for the next scheduling point: nobody is disturbed here. */
+static void sim_step(struct env *env, uint64_t cost_ns)
+{
+    world_of(env)->now_ns += cost_ns;
+}
+
+void sim_set_chooser(struct env *env, unsigned (*fn)(void *opaque, unsigned n),
+                     void *opaque)
+{
+    struct world *w = world_of(env);
+
+    w->chooser = fn;
+    w->chooser_opaque = opaque;
+}
+
+static void sim_destroy(struct env *env)
+{
+    struct world *w = world_of(env);
+
+    assert(w->current == &w->root);
+    assert(w->all == &w->root && !w->root.all_next); /* all threads are joined */
+    if (w->files.free)
+        w->files.free(w->files.data);
+    free(w->runnable);
+    free(w->heap);
+    free(w->due);
+    free(w);
+}
+
+static const struct env_ops sim_ops = {
+    .name = "sim",
+    .now_ns = sim_now_ns,
+    .random = sim_env_random,
+    .choose = sim_choose,
+    .thread_start = sim_thread_start,
+    .thread_join = sim_thread_join,
+    .mutex_lock = sim_mutex_lock,
+    .mutex_unlock = sim_mutex_unlock,
+    .cond_wait = sim_cond_wait,
+    .cond_signal = sim_cond_signal,
+    .cond_broadcast = sim_cond_broadcast,
+    .step = sim_step,
+    .destroy = sim_destroy,
+};
+
+struct env *env_sim(uint64_t seed)
+{
+    struct world *w = calloc(1, sizeof(*w));
+
+    if (!w)
+        return NULL;
+    w->env.ops = &sim_ops;
+    w->env.simulated = true;
+    w->random = splitmix_next(&seed);
+    w->choice = splitmix_next(&seed);
+    w->latency = splitmix_next(&seed);
+    w->current = w->all = &w->root;
+    return &w->env;
+}
