@@ -63,24 +63,9 @@ def options_of(job):
 # --- runners ------------------------------------------------------------------------
 
 
-def first(tree, *paths, default=None):
-    """The value at the first of several dotted paths that is there."""
-    for path in paths:
-        at = tree
-        for key in path.split('.'):
-            if isinstance(at, list):
-                at = at[0] if at else None
-            at = at.get(key) if isinstance(at, dict) else None
-            if at is None:
-                break
-        if at is not None:
-            return at
-    return default
-
-
 def asyncow(program, image, strategy, engine, job, extra=()):
     command = [program, 'run', f'--image={image}', f'--strategy={strategy}',
-               f'--engine={engine}', '--output-format=json', *options_of(job), *extra]
+               f'--engine={engine}', '--output-format=json+', '--quiet', *options_of(job), *extra]
     text = run(command, TIMEOUT_S + seconds_of(job))
     try:
         return parse_asyncow(json.loads(text))
@@ -88,8 +73,47 @@ def asyncow(program, image, strategy, engine, job, extra=()):
         raise TrialError(f'{" ".join(command)}\n  report not understood: {error!r}') from None
 
 
+PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99)
+
+
+def from_bins(*histograms):
+    """Percentiles, in microseconds, of histograms given as {"nanoseconds": count} each."""
+    merged = {}
+    for bins in histograms:
+        for ns, count in bins.items():
+            merged[int(ns)] = merged.get(int(ns), 0) + count
+    total, seen, result = sum(merged.values()), 0, {}
+    wanted = iter(PERCENTILES)
+    want = next(wanted)
+    for ns in sorted(merged):
+        seen += merged[ns]
+        while want is not None and seen >= total * want / 100:
+            result[f'{want:g}'] = ns / 1000
+            want = next(wanted, None)
+    return result
+
+
 def parse_asyncow(report):
-    raise NotImplementedError
+    """Of the first job of the first trial. Reads and writes together, flushes not."""
+    job = report['jobs'][0]
+    if job.get('error'):
+        raise TrialError(job['error_text'])
+    process, host = job['process'], job['host_io']
+    sides = [job[side]['lat_ns'].get('bins', {}) for side in ('read', 'write', 'trim')]
+    turns = job['stall'].get('turn_ns', {}).get('bins', {})
+    return {
+        'iops': job['total']['iops'], 'ios': job['total']['total_ios'],
+        'seconds': job['total']['runtime_ns'] / 1e9,
+        'p': from_bins(*sides), 'stall': from_bins(turns),
+        'cpu_us_per_request': process['cpu_ns_per_request'] / 1000,
+        'iops_per_cpu_s': process['iops_per_cpu_second'],
+        'switches_per_request': process['ctx_per_request'],
+        'host_ios_per_request': host['ios_per_request'],
+        'flushes_per_request': host['flushes_per_request'],
+        'steal_ns': process['steal_ns'], 'rss_bytes': process['rss_max_bytes'],
+        'counters': {k: v for k, v in job['counters']['qcow2'].items() if v},
+        'disk_size': job['disk_size'], 'seed': job['seed'],
+    }
 
 
 def fio(path, engine, job, size, extra=()):
