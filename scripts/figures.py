@@ -43,8 +43,19 @@ def draw(directory, name, size, body):
     return [os.path.join(directory, f'{name}.{kind}') for kind in ('svg', 'png')]
 
 
+def axis_top(cells):
+    """Where the axis ends: at the highest value, unless up to three are more than 2.5 times as high
+    as all the others, which would squeeze those into a corner."""
+    values = sorted((high for _, _, high in cells.values()), reverse=True)
+    for few in (3, 2, 1):
+        if few < len(values) and values[few - 1] > 2.5 * values[few]:
+            return values[few]
+    return values[0]
+
+
 def iops(directory, panels, subjects, note):
-    """panels: [(title, {(subject, engine): (mean, low, high)})]; subjects, top to bottom."""
+    """panels: [(title, {(subject, engine): (mean, low, high)})]; subjects, top to bottom. Points
+    beyond the axis are told in words at its end."""
     rows = (len(panels) + 1) // 2
     out = [f'set multiplot layout {rows},2 margins 0.145,0.985,0.17,0.955 spacing 0.165,0.13',
            'unset key', f'set yrange [-0.6:{len(subjects) - 0.4}]', 'set grid xtics noytics',
@@ -53,7 +64,12 @@ def iops(directory, panels, subjects, note):
     out.append(f'set ytics ({ticks})')
     engines = list(COLOURS)
     for number, (title, cells) in enumerate(panels):
-        top = max((high for _, _, high in cells.values()), default=1) / 1e3
+        top = axis_top(cells) / 1e3
+        out.append('unset label')
+        out.append('unset arrow')
+        for i in range(len(subjects) - 1):
+            out.append(f'set arrow from graph 0,first {i + 0.5} to graph 1,first {i + 0.5} nohead '
+                       'lw 0.6 lc rgb "#e8e8e8" back')
         out.append(f'set title {quoted(title)} font ",15" offset 0,-0.4')
         out.append('set xlabel "thousand requests a second" offset 0,0.4' if number >= len(panels) - 2
                    else 'unset xlabel')
@@ -64,7 +80,12 @@ def iops(directory, panels, subjects, note):
             for i, subject in enumerate(subjects):
                 if (subject, engine) in cells:
                     mean, low, high = (v / 1e3 for v in cells[subject, engine])
-                    at = len(subjects) - 1 - i + (1 - index) * 0.22
+                    at = len(subjects) - 1 - i + (1 - index) * 0.24
+                    if mean > top * 1.05:
+                        out.append(f'set label {quoted(f"{mean:.0f} {chr(0x2192)}")} at graph '
+                                   f'0.99,first {at:.3f} right font ",11" textcolor rgb '
+                                   f'"{COLOURS[engine]}"')
+                        continue
                     lines.append(f'{mean:.6g} {at:.3f} {low:.6g} {high:.6g}')
             if lines:
                 block = f'$p{number}_{index}'
@@ -76,7 +97,8 @@ def iops(directory, panels, subjects, note):
         else:
             out.append('set multiplot next')
     # A legend for all panels, and the note, in a panel of its own at the bottom.
-    out += ['unset title', 'unset xlabel', 'unset tics', 'unset border', 'unset grid',
+    out += ['unset title', 'unset xlabel', 'unset tics', 'unset border', 'unset grid', 'unset arrow',
+            'unset label',
             'set lmargin at screen 0', 'set rmargin at screen 1', 'set bmargin at screen 0',
             'set tmargin at screen 0.1', 'set xrange [0:1]', 'set yrange [0:1]',
             'set key at screen 0.5,0.065 center horizontal samplen 1.5 font ",14"',
