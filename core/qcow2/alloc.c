@@ -91,7 +91,7 @@ static uint64_t slice_of_refcount(const struct qcow2 *q, uint64_t block, uint64_
 int refcount_slice_get(struct qcow2 *q, uint64_t cluster, struct qcow2_slice **s,
                        struct qcow2_need *need)
 {
-    uint64_t block;
+    uint64_t block = 0;
     int ret = refblock_offset(q, cluster, &block);
     if (ret)
         return ret;
@@ -145,6 +145,7 @@ static void maker_release(struct qcow2 *q, struct maker *m)
     free(m->buf);
     m->buf = NULL;
     m->owner = NULL;
+    limbo_unpromise(q, &m->limbo);
     m->issued = m->done = m->orphan = false;
     m->clusters = 0;
     wake_push(q, m, &m->awaited);
@@ -283,7 +284,7 @@ static void reftable_forget(struct qcow2 *q)
     table_free(&q->reftable);
 }
 
-static int reftable_link(struct qcow2 *q, struct qcow2_ticket *t)
+static int reftable_link(struct qcow2 *q)
 {
     struct maker *m = &q->mk_ref;
     uint64_t old = q->reftable.offset;
@@ -314,7 +315,7 @@ static int reftable_link(struct qcow2 *q, struct qcow2_ticket *t)
     qcow2_put_be64(q->header_buf + QCOW2_H_REFTABLE_OFFSET, offset);
     qcow2_put_be32(q->header_buf + QCOW2_H_REFTABLE_CLUSTERS, (uint32_t)m->clusters);
     slice_unintend(q, &q->header_slice);
-    limbo_push(q, t, old >> q->cluster_bits, old_clusters);
+    limbo_push(q, &m->limbo, old >> q->cluster_bits, old_clusters);
     q->end = max64(q->end, offset + (m->clusters << q->cluster_bits));
     stat_add(&q->stats.table_moves);
     return 0;
@@ -334,7 +335,7 @@ static int reftable_move(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_n
         return 0;
     }
     if (!m->buf) {
-        ret = limbo_promise(q, t, 1);
+        ret = limbo_promise(q, &m->limbo, 1); /* for the old table */
         if (ret)
             return ret;
         ret = reftable_build(q, m);
@@ -358,7 +359,7 @@ static int reftable_move(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_n
         need->chan = &q->sync_awaited;
         return QCOW2_NEED_WAIT;
     }
-    ret = reftable_link(q, t);
+    ret = reftable_link(q);
     if (ret)
         return ret;
     maker_release(q, m);
@@ -395,7 +396,7 @@ static uint64_t free_run(const struct qcow2 *q, const struct qcow2_slice *s, uin
 int alloc_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t want,
                    uint64_t *offset, uint64_t *len, struct qcow2_need *need)
 {
-    uint64_t per_slice = q->slice_size * 8 >> q->order, block, start = 0;
+    uint64_t per_slice = q->slice_size * 8 >> q->order, block = 0, start = 0;
     struct qcow2_slice *s;
     int ret;
 

@@ -78,6 +78,7 @@ struct maker { /* a table being made: at most one of a sort at a time */
     bool issued, done, awaited;
     uint64_t offset;
     uint8_t *buf; /* refcount table growth: what is written */
+    struct qcow2_ticket limbo; /* holds its promise of a limbo entry */
     uint64_t blocks, clusters, entries;
 };
 

@@ -1,0 +1,436 @@
+#include "tests/qcow2/world.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/image/decompress.h"
+
+uint64_t world_random(struct world *w, uint64_t below)
+{
+    uint64_t z = (w->rng += 0x9e3779b97f4a7c15ull);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return (z ^ (z >> 31)) % below;
+}
+
+static void reach(struct world *w, uint64_t end)
+{
+    if (end > w->cap) {
+        uint64_t cap = end * 2;
+        w->file = realloc(w->file, cap);
+        assert(w->file);
+        memset(w->file + w->cap, 0, cap - w->cap);
+        w->cap = cap;
+    }
+    if (end > w->size)
+        w->size = end;
+}
+
+void world_load(struct world *w, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    assert(f);
+    fseek(f, 0, SEEK_END);
+    reach(w, (uint64_t)ftell(f));
+    rewind(f);
+    size_t got = fread(w->file, 1, w->size, f);
+    assert(got == w->size);
+    fclose(f);
+}
+
+void world_save(const struct world *w, const char *path)
+{
+    FILE *f = fopen(path, "wb");
+    assert(f);
+    size_t put = fwrite(w->file, 1, w->size, f);
+    assert(put == w->size);
+    fclose(f);
+}
+
+static void task_main(void *arg)
+{
+    struct task *t = arg;
+    t->fn(t);
+    t->live = false;
+}
+
+void world_run(struct world *w, struct task *tasks, unsigned n)
+{
+    w->tasks = tasks;
+    w->ntasks = n;
+    for (unsigned i = 0; i < n; i++) {
+        tasks[i].w = w;
+        tasks[i].live = true;
+        tasks[i].asleep = NULL;
+        tasks[i].co = co_create(task_main, &tasks[i]);
+    }
+    for (;;) {
+        unsigned runnable = 0, live = 0;
+        for (unsigned i = 0; i < n; i++) {
+            live += tasks[i].live;
+            runnable += tasks[i].live && !tasks[i].asleep;
+        }
+        if (!live)
+            break;
+        if (!runnable) {
+            fprintf(stderr, "deadlock: %u tasks asleep\n", live);
+            abort();
+        }
+        uint64_t pick = world_random(w, runnable);
+        for (unsigned i = 0; i < n; i++) {
+            if (tasks[i].live && !tasks[i].asleep && pick-- == 0) {
+                co_enter(tasks[i].co);
+                break;
+            }
+        }
+        if (w->verify && w->q)
+            qcow2_verify(w->q);
+    }
+    w->ntasks = 0;
+}
+
+void world_pause(struct task *t)
+{
+    if (world_random(t->w, 4))
+        co_yield();
+}
+
+void world_wake(struct world *w)
+{
+    qcow2_chan c;
+    while ((c = qcow2_wake(w->q))) {
+        for (unsigned i = 0; i < w->ntasks; i++) {
+            if (w->tasks[i].asleep == c)
+                w->tasks[i].asleep = NULL;
+        }
+    }
+}
+
+static int outcome(struct world *w)
+{
+    w->ios++;
+    if (w->fail_at && (w->ios == w->fail_at || (w->fail_forever && w->ios > w->fail_at)))
+        return w->fail_err;
+    return 0;
+}
+
+int world_read(struct task *t, uint64_t offset, void *buf, uint64_t len)
+{
+    struct world *w = t->w;
+    world_pause(t);
+    int err = outcome(w);
+    memset(buf, 0, len);
+    if (!err && offset < w->size)
+        memcpy(buf, w->file + offset, len < w->size - offset ? len : w->size - offset);
+    world_pause(t);
+    return err;
+}
+
+int world_write(struct task *t, uint64_t offset, const void *buf, uint64_t len)
+{
+    struct world *w = t->w;
+    world_pause(t);
+    int err = outcome(w);
+    if (!err) {
+        reach(w, offset + len);
+        memcpy(w->file + offset, buf, len);
+    }
+    world_pause(t);
+    return err;
+}
+
+static int zero_file(struct task *t, uint64_t offset, uint64_t len, bool extend)
+{
+    struct world *w = t->w;
+    world_pause(t);
+    int err = outcome(w);
+    if (!err) {
+        if (extend)
+            reach(w, offset + len);
+        if (offset < w->size)
+            memset(w->file + offset, 0, len < w->size - offset ? len : w->size - offset);
+    }
+    world_pause(t);
+    return err;
+}
+
+int world_settle(struct task *t, const struct qcow2_need *need)
+{
+    const struct qcow2_io *io = &need->io;
+    int err = 0;
+
+    switch (io->op) {
+    case QCOW2_READ:
+        err = world_read(t, io->offset, io->buf, io->len);
+        break;
+    case QCOW2_WRITE:
+        err = world_write(t, io->offset, io->buf, io->len);
+        break;
+    case QCOW2_FLUSH:
+        world_pause(t);
+        err = outcome(t->w);
+        world_pause(t);
+        break;
+    case QCOW2_ZERO:
+        err = zero_file(t, io->offset, io->len, true);
+        break;
+    case QCOW2_PUNCH:
+        err = zero_file(t, io->offset, io->len, false);
+        break;
+    case QCOW2_COPY: {
+        void *buf = malloc(io->len);
+        err = world_read(t, io->from, buf, io->len);
+        if (!err)
+            err = world_write(t, io->offset, buf, io->len);
+        free(buf);
+        break;
+    }
+    case QCOW2_GROW:
+        world_pause(t);
+        err = outcome(t->w);
+        if (!err)
+            reach(t->w, io->offset + io->len);
+        world_pause(t);
+        break;
+    }
+    int ret = qcow2_io_done(t->w->q, io, err);
+    world_wake(t->w);
+    return ret;
+}
+
+/* After a verdict above 0: settle it. 0: repeat; negative: give up. */
+static int owed(struct task *t, int verdict, const struct qcow2_need *need)
+{
+    world_wake(t->w);
+    if (verdict == QCOW2_NEED_IO)
+        return world_settle(t, need);
+    t->asleep = need->chan;
+    while (t->asleep)
+        co_yield();
+    return 0;
+}
+
+int world_open(struct world *w, struct task *t, unsigned inflight, size_t cache,
+               uint64_t grow)
+{
+    struct qcow2_header h;
+    struct qcow2_need need;
+    struct qcow2_ticket ticket = {0};
+    struct error err = {""};
+    int ret = qcow2_header_parse(&h, w->file, w->size, w->size, &err);
+    if (!ret) {
+        struct qcow2_options opt = {.inflight = inflight,
+                                    .cache = cache,
+                                    .grow = grow,
+                                    .file_size = w->size,
+                                    .regular = true,
+                                    .write = true,
+                                    .punch = true,
+                                    .no_backing = !w->backing};
+        ret = qcow2_open(&w->q, &h, w->file, &opt, &err);
+    }
+    while (!ret && (ret = qcow2_load(w->q, &ticket, &need, &err)) > 0)
+        ret = owed(t, ret, &need);
+    if (ret)
+        fprintf(stderr, "open: %s\n", err.msg);
+    return ret;
+}
+
+int world_close(struct world *w, struct task *t)
+{
+    struct qcow2_ticket ticket = {0};
+    struct qcow2_need need;
+    int ret;
+    while ((ret = qcow2_close_sync(w->q, &ticket, &need)) > 0) {
+        ret = owed(t, ret, &need);
+        if (ret) {
+            qcow2_cancel(w->q, &ticket);
+            break;
+        }
+    }
+    if (!ret && qcow2_file_end(w->q) < w->size)
+        w->size = qcow2_file_end(w->q);
+    else if (!ret)
+        reach(w, qcow2_file_end(w->q));
+    qcow2_free(w->q);
+    w->q = NULL;
+    return ret;
+}
+
+static int read_extent(struct task *t, const struct qcow2_extent *e, uint8_t *buf)
+{
+    struct world *w = t->w;
+    int ret = 0;
+    switch (e->type) {
+    case QCOW2_DATA:
+        return world_read(t, e->host, buf, e->len);
+    case QCOW2_COMPRESSED: {
+        uint8_t *in = malloc(e->host_len), *out = malloc(qcow2_cluster_size(w->q));
+        ret = world_read(t, e->host, in, e->host_len);
+        if (!ret)
+            ret = image_decompress(qcow2_compression(w->q), in, e->host_len, out,
+                                   qcow2_cluster_size(w->q));
+        if (!ret)
+            memcpy(buf, out + e->cluster_skip, e->len);
+        free(in);
+        free(out);
+        return ret;
+    }
+    case QCOW2_BACKING: {
+        uint64_t end = qcow2_size(w->q) < w->backing_size ? qcow2_size(w->q)
+                                                          : w->backing_size;
+        memset(buf, 0, e->len);
+        if (e->guest < end)
+            memcpy(buf, w->backing + e->guest,
+                   e->len < end - e->guest ? e->len : end - e->guest);
+        return 0;
+    }
+    default:
+        memset(buf, 0, e->len);
+        return 0;
+    }
+}
+
+int guest_read(struct task *t, uint64_t offset, uint8_t *buf, uint64_t len)
+{
+    struct qcow2 *q = t->w->q;
+    while (len) {
+        struct qcow2_ticket ticket = {0};
+        struct qcow2_extent e;
+        struct qcow2_need need;
+        int ret = qcow2_peek(q, offset, len, &e);
+        while (ret == -EAGAIN || ret > 0) {
+            ret = qcow2_map(q, &ticket, offset, len, &e, &need);
+            if (ret > 0 && (ret = owed(t, ret, &need)) == 0)
+                ret = -EAGAIN;
+        }
+        if (ret)
+            return ret;
+        ret = read_extent(t, &e, buf);
+        (void)qcow2_unmap(q, &e);
+        world_wake(t->w);
+        if (ret)
+            return ret;
+        offset += e.len;
+        buf += e.len;
+        len -= e.len;
+    }
+    return 0;
+}
+
+int guest_write(struct task *t, uint64_t offset, const uint8_t *buf, uint64_t len)
+{
+    struct qcow2 *q = t->w->q;
+    while (len) {
+        struct qcow2_write w = {0};
+        struct qcow2_need need;
+        int ret;
+        while ((ret = qcow2_plan(q, offset, len, &w, &need)) > 0) {
+            ret = owed(t, ret, &need);
+            if (ret) {
+                qcow2_abort(q, &w);
+                world_wake(t->w);
+                return ret;
+            }
+        }
+        world_wake(t->w);
+        if (ret)
+            return ret;
+        uint64_t head = w.cow[0].len, tail = w.cow[1].len, total = head + w.len + tail;
+        uint8_t *all = malloc(total);
+        if (head)
+            ret = read_extent(t, &w.cow[0], all);
+        if (tail && !ret)
+            ret = read_extent(t, &w.cow[1], all + head + w.len);
+        memcpy(all + head, buf, w.len);
+        if (!ret)
+            ret = world_write(t, w.host - head, all, total);
+        free(all);
+        uint64_t done = w.len;
+        if (ret)
+            qcow2_abort(q, &w);
+        else
+            qcow2_commit(q, &w);
+        world_wake(t->w);
+        if (ret)
+            return ret;
+        offset += done;
+        buf += done;
+        len -= done;
+    }
+    return 0;
+}
+
+int guest_zero(struct task *t, uint64_t offset, uint64_t len)
+{
+    struct qcow2 *q = t->w->q;
+    while (len) {
+        struct qcow2_ticket ticket = {0};
+        struct qcow2_need need;
+        enum qcow2_part part;
+        uint64_t done;
+        int ret;
+        while ((ret = qcow2_zero(q, &ticket, offset, len, &done, &part, &need)) > 0) {
+            ret = owed(t, ret, &need);
+            if (ret) {
+                qcow2_cancel(q, &ticket);
+                break;
+            }
+        }
+        world_wake(t->w);
+        if (ret)
+            return ret;
+        if (part == QCOW2_PART_WRITE) {
+            uint8_t *zeros = calloc(1, done);
+            ret = guest_write(t, offset, zeros, done);
+            free(zeros);
+            if (ret)
+                return ret;
+        }
+        offset += done;
+        len -= done;
+    }
+    return 0;
+}
+
+int guest_discard(struct task *t, uint64_t offset, uint64_t len)
+{
+    struct qcow2 *q = t->w->q;
+    while (len) {
+        struct qcow2_ticket ticket = {0};
+        struct qcow2_need need;
+        uint64_t done;
+        int ret;
+        while ((ret = qcow2_discard(q, &ticket, offset, len, &done, &need)) > 0) {
+            ret = owed(t, ret, &need);
+            if (ret) {
+                qcow2_cancel(q, &ticket);
+                break;
+            }
+        }
+        world_wake(t->w);
+        if (ret)
+            return ret;
+        offset += done;
+        len -= done;
+    }
+    return 0;
+}
+
+int guest_flush(struct task *t)
+{
+    struct qcow2_ticket ticket = {0};
+    struct qcow2_need need;
+    int ret;
+    while ((ret = qcow2_sync(t->w->q, &ticket, &need)) > 0) {
+        ret = owed(t, ret, &need);
+        if (ret) {
+            qcow2_cancel(t->w->q, &ticket);
+            break;
+        }
+    }
+    world_wake(t->w);
+    return ret;
+}

@@ -1,0 +1,60 @@
+/*
+ * A small world for the pure core: a file in memory, requests that are coroutines, and a
+ * scheduler that picks the next one at random at every I/O and every wait. Any order the
+ * core allows can happen, from one seed.
+ */
+#ifndef TEST_WORLD_H
+#define TEST_WORLD_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "core/coroutine/coroutine.h"
+#include "core/qcow2/qcow2.h"
+
+struct world {
+    uint64_t rng;
+    uint8_t *file;
+    uint64_t size, cap; /* of the file, bytes */
+    const uint8_t *backing;
+    uint64_t backing_size;
+    struct qcow2 *q;
+    struct task *tasks;
+    unsigned ntasks;
+    uint64_t ios, fail_at; /* the fail_at-th I/O fails with fail_err; 0: none */
+    int fail_err;
+    bool fail_forever;
+    bool verify;
+};
+struct task {
+    struct world *w;
+    struct co *co;
+    qcow2_chan asleep; /* NULL: runnable */
+    bool live;
+    void (*fn)(struct task *);
+    void *arg;
+};
+
+uint64_t world_random(struct world *, uint64_t below);
+void world_load(struct world *, const char *path);
+void world_save(const struct world *, const char *path);
+/* Runs fn(task) for every task until all are done; aborts on a deadlock. */
+void world_run(struct world *, struct task *, unsigned n);
+/* For tasks: let others run; do what the core needs; a host transfer. */
+void world_pause(struct task *);
+int world_settle(struct task *, const struct qcow2_need *);
+int world_read(struct task *, uint64_t offset, void *, uint64_t len);
+int world_write(struct task *, uint64_t offset, const void *, uint64_t len);
+void world_wake(struct world *);
+int world_open(struct world *, struct task *, unsigned inflight, size_t cache,
+               uint64_t grow);
+int world_close(struct world *, struct task *);
+
+/* Guest requests by the core's contract, in the straightest way. 0 or -errno. */
+int guest_read(struct task *, uint64_t offset, uint8_t *, uint64_t len);
+int guest_write(struct task *, uint64_t offset, const uint8_t *, uint64_t len);
+int guest_zero(struct task *, uint64_t offset, uint64_t len);
+int guest_discard(struct task *, uint64_t offset, uint64_t len);
+int guest_flush(struct task *);
+
+#endif
