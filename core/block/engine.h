@@ -112,14 +112,18 @@ static inline size_t engine_piece(struct aio *a, const struct iovec **iov, int *
 int blk_fd(const struct blk_file *);
 struct sim_file *blk_sim(const struct blk_file *);
 
-/* Simulated files: engine_sim.c. They live in memory, in the env, by path, and so outlive
- * a close: opening the path again finds them. */
+/* Simulated files: sim_file.c. Open ones live in memory, in the env, by path. The last
+ * close writes back to the real file of that name; one whose name begins with "mem:" has
+ * none, and stays in the env for the next open. */
 struct sim_file;
 /* As blk_open(sim): created empty, or loaded from the real file of that name, or found
  * from before. options as given to blk_open (write, create, truncate). */
 int sim_file_open(struct sim_file **, struct env *, const char *path,
                   const struct blk_options *, struct error *);
 int sim_file_close(struct sim_file *);
+/* Does what is left of a to the file's bytes, here and now, no time passing: bytes moved
+ * or -errno. For the engine at the moment of completion, and for the blocking helpers. */
+int64_t sim_file_io(struct aio *a);
 uint64_t sim_file_size(struct sim_file *);
 int sim_file_truncate(struct sim_file *, uint64_t size);
 bool sim_file_is_data(struct sim_file *, uint64_t offset, uint64_t *len);
