@@ -1,0 +1,24 @@
+/*
+ * Writing an image, blocking, one request at a time: for convert and tests. Raw files
+ * directly, qcow2 through the core.
+ */
+#ifndef ASYNCOW_WRITER_H
+#define ASYNCOW_WRITER_H
+#include <stdint.h>
+
+#include "core/env/error.h"
+#include "core/image/node.h"
+
+struct writer;
+
+/* Borrows the node, opened for write. 0 or -errno with err. */
+int writer_create(struct writer **, struct image_node *, struct error *);
+/* Bytes of the disk inside its size. 0 or -errno with err. */
+int writer_write(struct writer *, uint64_t guest, const void *buf, uint64_t len,
+                 struct error *);
+/* They read zeros afterwards. */
+int writer_zero(struct writer *, uint64_t guest, uint64_t len, struct error *);
+/* Everything durable, the file cut to what is in use. Frees the writer in every case. */
+int writer_finish(struct writer *, struct error *);
+
+#endif
