@@ -55,7 +55,6 @@ struct aio {
     uint64_t scratch[4]; /* likewise */
     uint64_t limit;      /* most bytes of the next piece (short and torn faults) */
     int verdict;         /* of a filter: the result to give at the end */
-    unsigned filter;     /* how many filters it has passed */
     void *align;         /* the alignment layer's tracking node or bounce */
     struct aio *track_next, *track_prev;
     struct loop_bh bh;
@@ -73,14 +72,14 @@ void aio_cancel(struct aio *);
 
 struct blk_options {
     bool write;
-    bool direct;      /* O_DIRECT; an error that says so where the file can't */
-    bool create;      /* O_CREAT | O_EXCL */
-    bool truncate;    /* with create: overwrite an existing file */
-    bool no_lock;     /* skip the image lock (qemu's -U) */
+    bool direct;         /* O_DIRECT; an error that says so where the file can't */
+    bool create;         /* O_CREAT | O_EXCL */
+    bool truncate;       /* with create: overwrite an existing file */
+    bool no_lock;        /* skip the image lock (qemu's -U) */
     const char *filters; /* "delay:read=100us;fault:write=3,error=EIO", outermost first;
                           * NULL: none */
-    struct env *env;  /* required */
-    bool sim;         /* the file lives in the simulator's memory: path names it there;
+    struct env *env;     /* required */
+    bool sim; /* the file lives in the simulator's memory: path names it there;
                        * loaded from the real file of that name if there is one */
 };
 /* Opens, takes the image locks as QEMU does (OFD locks on the same bytes): shared for
@@ -89,9 +88,9 @@ int blk_open(struct blk_file **, const char *path, const struct blk_options *,
              struct error *);
 int blk_close(struct blk_file *); /* 0 or the first error of closing */
 const char *blk_path(const struct blk_file *);
-uint64_t blk_size(const struct blk_file *);   /* bytes, now */
-bool blk_regular(const struct blk_file *);    /* regular file (grows, can be sparse) */
-unsigned blk_align(const struct blk_file *);  /* bytes; 1 when buffered */
+uint64_t blk_size(const struct blk_file *);  /* bytes, now */
+bool blk_regular(const struct blk_file *);   /* regular file (grows, can be sparse) */
+unsigned blk_align(const struct blk_file *); /* bytes; 1 when buffered */
 /* Blocking helpers for open, close and whole-image work, on a private sync engine (or the simulator),
  * through the same alignment and filters. */
 int blk_pread(struct blk_file *, uint64_t offset, void *, size_t);
@@ -108,8 +107,8 @@ void blk_get_stats(const struct blk_file *, struct blk_stats *);
 
 /* Parts of an I/O vector: out gets the bytes [skip, skip+len) of in. Returns the count,
  * at most max entries (asserted). */
-int iov_slice(struct iovec *out, int max, const struct iovec *in, int incnt, size_t skip,
-              size_t len);
+int iov_slice(struct iovec *out, int max, const struct iovec *in, int incnt,
+              size_t skip, size_t len);
 void iov_zero(const struct iovec *, int cnt, size_t skip, size_t len);
 void iov_from_buf(const struct iovec *, int cnt, size_t skip, const void *, size_t len);
 void iov_to_buf(const struct iovec *, int cnt, size_t skip, void *, size_t len);

@@ -44,7 +44,8 @@ static inline struct aio *aio_queue_pop(struct aio_queue *q)
 }
 
 struct engine_ops;
-struct engine { /* the head of each engine's own struct; set up by the loop after open */
+/* The head of each engine's own struct; set up by the loop after open. */
+struct engine {
     const struct engine_ops *ops;
     struct loop *loop;
     struct env *env;
@@ -52,9 +53,10 @@ struct engine { /* the head of each engine's own struct; set up by the loop afte
 };
 
 struct engine_ops {
-    const char *name, *summary; /* "linux-aio", "libaio, completions through its ring" */
-    unsigned native;            /* 1 << AIO_...: the ops that submit() takes */
-    bool simulated;             /* works in env_sim on simulated files, and only there */
+    const char *name;    /* "linux-aio" */
+    const char *summary; /* "libaio, completions through its ring" */
+    unsigned native;     /* 1 << AIO_...: the ops that submit() takes */
+    bool simulated;      /* works in env_sim on simulated files, and only there */
 
     /* Usable here (path NULL), or on that file? 0, or -errno with the reason as err. */
     int (*probe)(const char *path, bool direct, struct error *err);

@@ -29,7 +29,8 @@ struct loop_options {
 };
 
 /* 0 or -errno with err set ("engine io_uring: ... forbidden by sysctl ..."). */
-int loop_create(struct loop **, struct env *, const struct loop_options *, struct error *);
+int loop_create(struct loop **, struct env *, const struct loop_options *,
+                struct error *);
 void loop_destroy(struct loop *); /* asserts: idle */
 struct env *loop_env(struct loop *);
 const char *loop_engine(const struct loop *); /* the engine's name */
@@ -46,12 +47,14 @@ struct loop_bh {
     struct loop_bh *next;
 };
 void loop_defer(struct loop *, struct loop_bh *);
-void loop_post(struct loop *, struct loop_bh *); /* the same, from any thread; wakes it */
+void loop_post(struct loop *,
+               struct loop_bh *); /* the same, from any thread; wakes it */
 
 struct loop_timer {
     void (*fn)(struct loop_timer *);
     uint64_t deadline_ns; /* on env_now_ns() */
     unsigned heap_index;  /* 0: not armed */
+    uint64_t seq;         /* private: order of arming */
 };
 void loop_timer_arm(struct loop *, struct loop_timer *, uint64_t deadline_ns);
 void loop_timer_cancel(struct loop *, struct loop_timer *);

@@ -1,0 +1,548 @@
+/*
+ * Direct files take whole blocks only; callers may ask for anything.
+ *
+ * What isn't aligned goes through a bounce buffer, in chunks. A write that covers part of
+ * a block reads the block, changes it and writes it back, so no other change of that block
+ * may be in flight meanwhile: the part that isn't ours would be lost. Such requests are
+ * *exclusive* over their blocks; all other changes (aligned writes, zeroes, discards,
+ * growth) are *shared*. Reads need no order, as a rewrite leaves the bytes around it as
+ * they are.
+ *
+ * As long as nobody is exclusive, a shared one is only counted (one atomic addition in its
+ * loop's own cache line), and reads pay nothing. The first exclusive request turns
+ * tracking `on`; then every change is listed under the lock, and the exclusive one starts
+ * when those counted before have left (`draining`). A shared one adds to the counter before
+ * it looks at `on`, the exclusive one sets `on` before it sums the counters up, both
+ * sequentially consistent. After a calm time tracking goes off again.
+ *
+ * The listed are `active` or `waiting`, first come first served: one waits while anything
+ * active, or waiting before it, conflicts (overlaps, and one of the two is exclusive).
+ *
+ * A partial block at the end of the file is written whole and cut off again: so an
+ * exclusive request that reaches beyond the end excludes everything from its first block
+ * to infinity, or the cut could take somebody's growth away.
+ */
+#include "core/block/align.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/block/file.h"
+
+#define BOUNCE_SIZE (128u << 10)
+#define BOUNCE_ALIGN 65536 /* the most filealign_probe() lets pass */
+#define CALM 4096          /* shared requests since the last exclusive one */
+
+enum { AIO_EXCLUSIVE = 16, AIO_TAIL = 32 }; /* aio.flags */
+
+/* ---- ranges ---- */
+
+static uint64_t down(uint64_t x, unsigned align) { return x & ~(uint64_t)(align - 1); }
+static uint64_t up(uint64_t x, unsigned align) { return down(x + align - 1, align); }
+static uint64_t end_of(const struct aio *aio) { return aio->offset + aio->len; }
+
+static uint64_t first_of(const struct aio *aio)
+{
+    return down(aio->offset, aio->file->align);
+}
+
+static uint64_t beyond(const struct aio *aio)
+{
+    return aio->flags & AIO_TAIL ? UINT64_MAX : up(end_of(aio), aio->file->align);
+}
+
+static bool conflict(const struct aio *a, const struct aio *b)
+{
+    return (a->flags | b->flags) & AIO_EXCLUSIVE && first_of(a) < beyond(b) &&
+           first_of(b) < beyond(a);
+}
+
+static bool offset_aligned(const struct aio *aio)
+{
+    return ((aio->offset | aio->len) & (aio->file->align - 1)) == 0;
+}
+
+static bool memory_aligned(const struct aio *aio)
+{
+    uintptr_t all = 0;
+    size_t lens = 0;
+
+    for (int i = 0; i < aio->iovcnt; i++) {
+        all |= (uintptr_t)aio->iov[i].iov_base;
+        lens |= aio->iov[i].iov_len;
+    }
+    return (all & (aio->file->mem_align - 1)) == 0 &&
+           (lens & (aio->file->align - 1)) == 0;
+}
+
+/* ---- who may be in flight with whom ---- */
+
+static bool counted_ones(const struct blk_file *f)
+{
+    for (int i = 0; i < LOOP_SLOTS; i++)
+        if (atomic_load(&f->shards[i].writers))
+            return true;
+    return false;
+}
+
+static bool blocked(const struct blk_track *t, const struct aio *aio)
+{
+    const struct aio *other;
+
+    if (t->draining && aio->flags & AIO_EXCLUSIVE)
+        return true;
+    for (other = t->active; other; other = other->track_next)
+        if (conflict(aio, other))
+            return true;
+    for (other = t->waiting_head; other && other != aio; other = other->track_next)
+        if (conflict(aio, other))
+            return true;
+    return false;
+}
+
+static void activate(struct blk_track *t, struct aio *aio)
+{
+    aio->align = NULL;
+    aio->track_prev = NULL;
+    aio->track_next = t->active;
+    if (t->active)
+        t->active->track_prev = aio;
+    t->active = aio;
+}
+
+static void deactivate(struct blk_track *t, struct aio *aio)
+{
+    if (aio->track_prev)
+        aio->track_prev->track_next = aio->track_next;
+    else
+        t->active = aio->track_next;
+    if (aio->track_next)
+        aio->track_next->track_prev = aio->track_prev;
+}
+
+static void queue(struct blk_track *t, struct aio *aio)
+{
+    aio->align = t; /* under the lock: it waits */
+    aio->track_next = NULL;
+    aio->track_prev = t->waiting_tail;
+    if (t->waiting_tail)
+        t->waiting_tail->track_next = aio;
+    else
+        t->waiting_head = aio;
+    t->waiting_tail = aio;
+}
+
+static void unqueue(struct blk_track *t, struct aio *aio)
+{
+    if (aio->track_prev)
+        aio->track_prev->track_next = aio->track_next;
+    else
+        t->waiting_head = aio->track_next;
+    if (aio->track_next)
+        aio->track_next->track_prev = aio->track_prev;
+    else
+        t->waiting_tail = aio->track_prev;
+}
+
+static void admitted(struct loop_bh *bh);
+
+/* Lock held. Those whose way is free go on, each in its own loop. */
+static void admit(struct blk_file *f)
+{
+    struct blk_track *t = &f->track;
+    struct aio *aio, *next;
+
+    if (t->draining && !counted_ones(f))
+        t->draining = false;
+    for (aio = t->waiting_head; aio; aio = next) {
+        next = aio->track_next;
+        if (blocked(t, aio))
+            continue;
+        unqueue(t, aio);
+        activate(t, aio);
+        aio->bh.fn = admitted;
+        loop_post(aio->loop, &aio->bh);
+    }
+}
+
+static bool any_exclusive(const struct blk_track *t)
+{
+    const struct aio *aio;
+
+    for (aio = t->active; aio; aio = aio->track_next)
+        if (aio->flags & AIO_EXCLUSIVE)
+            return true;
+    return t->waiting_head;
+}
+
+/* False: it waits. */
+static bool enter_tracked(struct aio *aio)
+{
+    struct blk_file *f = aio->file;
+    struct blk_track *t = &f->track;
+    bool go;
+
+    aio->flags |= AIO_TRACKED;
+    env_mutex_lock(f->env, &t->lock);
+    if (aio->flags & AIO_EXCLUSIVE) {
+        t->since_rmw = 0;
+        if (!atomic_load(&t->on)) {
+            atomic_store(&t->on, true);
+            t->draining = true;
+        }
+    } else if (++t->since_rmw > CALM && !any_exclusive(t)) {
+        atomic_store(&t->on, false);
+    }
+    admit(f);
+    go = !blocked(t, aio);
+    if (go) {
+        activate(t, aio);
+    } else {
+        aio->state = AIO_WAITS;
+        queue(t, aio);
+    }
+    env_mutex_unlock(f->env, &t->lock);
+    return go;
+}
+
+static bool enter_shared(struct loop *loop, struct aio *aio)
+{
+    struct blk_file *f = aio->file;
+    atomic_uint *writers = &f->shards[loop->slot].writers;
+
+    atomic_fetch_add(writers, 1);
+    if (likely(!atomic_load(&f->track.on))) {
+        aio->flags |= AIO_COUNTED;
+        return true;
+    }
+    atomic_fetch_sub(writers, 1);
+    return enter_tracked(aio);
+}
+
+static bool enter_exclusive(struct aio *aio)
+{
+    struct blk_file *f = aio->file;
+
+    aio->flags |= AIO_EXCLUSIVE;
+    if (f->regular && up(end_of(aio), f->align) > blk_size(f))
+        aio->flags |= AIO_TAIL;
+    return enter_tracked(aio);
+}
+
+void align_leave(struct aio *aio)
+{
+    struct blk_file *f = aio->file;
+    struct blk_track *t = &f->track;
+
+    if (aio->flags & AIO_COUNTED) {
+        atomic_fetch_sub(&f->shards[aio->loop->slot].writers, 1);
+        if (likely(!atomic_load(&t->on)))
+            return;
+    }
+    env_mutex_lock(f->env, &t->lock);
+    if (aio->flags & AIO_TRACKED)
+        deactivate(t, aio);
+    admit(f);
+    env_mutex_unlock(f->env, &t->lock);
+}
+
+void align_cancel(struct aio *aio)
+{
+    struct blk_file *f = aio->file;
+    struct blk_track *t = &f->track;
+    bool waits;
+
+    env_mutex_lock(f->env, &t->lock);
+    waits = aio->align;
+    if (waits) {
+        unqueue(t, aio);
+        admit(f);
+    }
+    env_mutex_unlock(f->env, &t->lock);
+    if (!waits)
+        return; /* on its way */
+    aio->flags &= (uint8_t)~AIO_TRACKED;
+    aio_finish(aio, -ECANCELED);
+}
+
+/* ---- bounce ---- */
+
+struct bounce {
+    struct aio io; /* what goes down; one after the other */
+    struct aio *user;
+    struct bounce *next; /* on the loop's free list */
+    struct iovec iov;
+    uint64_t at;                     /* the user's request is done up to here */
+    uint64_t begin, end;             /* this chunk's blocks */
+    uint64_t size_before;            /* of the file */
+    enum { HEAD, TAIL, DATA } phase; /* of the chunk */
+    struct loop_work cut;
+    int result;
+    char *buf;
+};
+
+static struct bounce *bounce_get(struct loop *loop)
+{
+    struct bounce *b = loop->bounces;
+
+    if (b) {
+        loop->bounces = b->next;
+        return b;
+    }
+    b = calloc(1, sizeof(*b));
+    if (b && posix_memalign((void **)&b->buf, BOUNCE_ALIGN, BOUNCE_SIZE)) {
+        free(b);
+        b = NULL;
+    }
+    return b;
+}
+
+static void bounce_put(struct loop *loop, struct bounce *b)
+{
+    b->next = loop->bounces;
+    loop->bounces = b;
+}
+
+void align_free_bounces(struct loop *loop)
+{
+    struct bounce *b;
+
+    while ((b = loop->bounces)) {
+        loop->bounces = b->next;
+        free(b->buf);
+        free(b);
+    }
+}
+
+static void bounce_end(struct bounce *b)
+{
+    struct aio *user = b->user;
+    int result = b->result;
+
+    bounce_put(user->loop, b);
+    aio_finish(user, result);
+}
+
+static void cut_run(struct loop_work *work)
+{
+    struct bounce *b = (struct bounce *)((char *)work - offsetof(struct bounce, cut));
+    struct blk_file *f = b->user->file;
+    uint64_t want = b->at > b->size_before ? b->at : b->size_before;
+    int ret = 0;
+
+    if (blk_size(f) > want)
+        ret = f->sim ? sim_file_truncate(f->sim, want)
+                     : (ftruncate(f->fd, (off_t)want) < 0 ? -errno : 0);
+    if (b->result == 0)
+        b->result = ret;
+}
+
+static void cut_done(struct loop_work *work)
+{
+    bounce_end((struct bounce *)((char *)work - offsetof(struct bounce, cut)));
+}
+
+static void bounce_stop(struct bounce *b, int result)
+{
+    b->result = result;
+    if (b->user->flags & AIO_TAIL) {
+        b->cut.fn = cut_run;
+        b->cut.done = cut_done;
+        loop_work(b->user->loop, &b->cut);
+    } else {
+        bounce_end(b);
+    }
+}
+
+static void bounce_done(struct aio *io);
+
+static void bounce_io(struct bounce *b, enum aio_op op, uint64_t begin, uint64_t end)
+{
+    struct aio *io = &b->io;
+
+    io->op = op;
+    io->file = b->user->file;
+    io->offset = begin;
+    io->len = end - begin;
+    io->iov = NULL;
+    io->iovcnt = 0;
+    if (op == AIO_READ || op == AIO_WRITE) {
+        b->iov.iov_base = b->buf + (begin - b->begin);
+        b->iov.iov_len = (size_t)io->len;
+        io->iov = &b->iov;
+        io->iovcnt = 1;
+    }
+    io->metadata = b->user->metadata;
+    io->done = bounce_done;
+    aio_prepare(b->user->loop, io);
+    aio_below_align(b->user->loop, io);
+}
+
+/* The user's bytes in this chunk. */
+static uint64_t part_end(const struct bounce *b)
+{
+    uint64_t end = end_of(b->user);
+
+    return end < b->end ? end : b->end;
+}
+
+static void write_chunk(struct bounce *b)
+{
+    struct aio *user = b->user;
+    char *to = b->buf + (b->at - b->begin);
+    size_t len = (size_t)(part_end(b) - b->at);
+
+    if (user->op == AIO_ZERO)
+        memset(to, 0, len);
+    else
+        iov_to_buf(user->iov, user->iovcnt, (size_t)(b->at - user->offset), to, len);
+    bounce_io(b, AIO_WRITE, b->begin, b->end);
+}
+
+/* Reads what the request covers only in part, at either end, then writes. */
+static void change_chunk(struct bounce *b)
+{
+    unsigned align = b->user->file->align;
+    bool head = b->at > b->begin, tail = part_end(b) < b->end;
+
+    if (b->phase == HEAD && head) {
+        bounce_io(b, AIO_READ, b->begin, b->begin + align);
+        return;
+    }
+    if (b->phase == HEAD)
+        b->phase = TAIL;
+    if (b->phase == TAIL && tail && !(head && b->end - b->begin == align)) {
+        bounce_io(b, AIO_READ, b->end - align, b->end);
+        return;
+    }
+    b->phase = DATA;
+    write_chunk(b);
+}
+
+static void next_chunk(struct bounce *b)
+{
+    struct aio *user = b->user;
+    unsigned align = user->file->align;
+    uint64_t end = end_of(user), most = BOUNCE_SIZE;
+
+    if (b->at >= end) {
+        bounce_stop(b, 0);
+        return;
+    }
+    b->phase = HEAD;
+    b->begin = down(b->at, align);
+    if (user->op == AIO_DISCARD) { /* a device: whole blocks, it is advice */
+        b->begin = up(b->at, align);
+        b->end = down(end, align);
+        if (b->begin < b->end)
+            bounce_io(b, AIO_DISCARD, b->begin, b->end);
+        else
+            bounce_stop(b, 0);
+        return;
+    }
+    if (user->op == AIO_ZERO) {
+        most = align;
+        if (b->begin == b->at && end - b->at >= align) {
+            b->phase = DATA;
+            b->end = down(end, align);
+            bounce_io(b, AIO_ZERO, b->begin, b->end);
+            return;
+        }
+    }
+    b->end = up(end, align);
+    if (b->end - b->begin > most)
+        b->end = b->begin + most;
+    if (user->op == AIO_READ)
+        bounce_io(b, AIO_READ, b->begin, b->end);
+    else
+        change_chunk(b);
+}
+
+static void bounce_done(struct aio *io)
+{
+    struct bounce *b = (struct bounce *)((char *)io - offsetof(struct bounce, io));
+    struct aio *user = b->user;
+
+    if (io->result < 0) {
+        bounce_stop(b, io->result);
+        return;
+    }
+    if (user->op == AIO_DISCARD) {
+        b->at = end_of(user);
+    } else if (user->op == AIO_READ) {
+        iov_from_buf(user->iov, user->iovcnt, (size_t)(b->at - user->offset),
+                     b->buf + (b->at - b->begin), (size_t)(part_end(b) - b->at));
+        b->at = part_end(b);
+    } else if (b->phase == DATA) {
+        b->at = part_end(b);
+    } else {
+        b->phase++;
+        change_chunk(b);
+        return;
+    }
+    next_chunk(b);
+}
+
+static void bounce_start(struct aio *user)
+{
+    struct bounce *b = bounce_get(user->loop);
+
+    user->state = AIO_STARTED;
+    if (!b) {
+        aio_finish(user, -ENOMEM);
+        return;
+    }
+    b->user = user;
+    b->at = user->offset;
+    b->size_before = user->flags & AIO_TAIL ? blk_size(user->file) : 0;
+    next_chunk(b);
+}
+
+/* ---- entry ---- */
+
+static bool must_bounce(const struct aio *aio)
+{
+    switch (aio->op) {
+    case AIO_READ:
+    case AIO_WRITE:
+        return !offset_aligned(aio) || !memory_aligned(aio);
+    case AIO_ZERO:
+        return !offset_aligned(aio);
+    case AIO_DISCARD: /* file systems take any range */
+        return !offset_aligned(aio) && !aio->file->regular;
+    default:
+        return false;
+    }
+}
+
+static void go_on(struct aio *aio)
+{
+    if (must_bounce(aio))
+        bounce_start(aio);
+    else
+        aio_below_align(aio->loop, aio);
+}
+
+static void admitted(struct loop_bh *bh) { go_on(aio_of_bh(bh)); }
+
+bool align_takes(struct loop *loop, struct aio *aio)
+{
+    bool bounce, free_way;
+
+    if (aio->op == AIO_FLUSH)
+        return false;
+    bounce = must_bounce(aio);
+    if (aio->op == AIO_READ)
+        free_way = true;
+    else if (bounce && aio->op != AIO_DISCARD && !offset_aligned(aio))
+        free_way = enter_exclusive(aio);
+    else
+        free_way = enter_shared(loop, aio);
+    if (!free_way)
+        return true;
+    if (bounce)
+        bounce_start(aio);
+    return bounce;
+}

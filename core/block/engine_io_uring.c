@@ -1,0 +1,336 @@
+/*
+ * Engine io_uring: submission and wait are one system call.
+ *
+ * submit() only fills the submission ring; the wait() that follows hands it over with the
+ * same io_uring_enter that reaps or sleeps. A poll of an eventfd stays in the ring, so
+ * wake() ends a sleep. The ring is created disabled and enabled by the thread that turns
+ * the loop first: it then belongs to that thread (SINGLE_ISSUER), and the kernel runs
+ * completion work only when that thread asks for it (DEFER_TASKRUN, Linux 6.1). Older
+ * kernels get the older flags.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/block/loop_int.h"
+
+struct uring {
+    struct engine base;
+    struct io_uring ring;
+    bool enabled;  /* by the thread it belongs to */
+    bool polling;  /* the poll of wake_fd is in the ring */
+    bool deferred; /* completions need a system call to come out */
+    int wake_fd;
+};
+
+/* user_data of what isn't an aio */
+#define TAG_WAKE ((void *)1)
+#define TAG_CANCEL ((void *)2)
+#define TAG_LAST 2
+
+static struct uring *uring_of(struct engine *e) { return (struct uring *)e; }
+
+/* ---- set-up ---- */
+
+static const unsigned setups[] = {
+#ifdef IORING_SETUP_DEFER_TASKRUN
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+        IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
+#endif
+#ifdef IORING_SETUP_COOP_TASKRUN
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
+#endif
+    IORING_SETUP_R_DISABLED,
+    0,
+};
+
+static int setup(struct io_uring *ring, unsigned entries)
+{
+    int ret = -EINVAL;
+
+    for (unsigned i = 0; i < sizeof(setups) / sizeof(setups[0]) && ret == -EINVAL; i++)
+        ret = io_uring_queue_init(entries, ring, setups[i]);
+    return ret;
+}
+
+static int explain(struct error *err, int ret)
+{
+    if (ret == -EPERM)
+        return error_set(err, ret,
+                         "engine io_uring: forbidden here (sysctl "
+                         "kernel.io_uring_disabled, or a seccomp filter)");
+    if (ret == -ENOSYS)
+        return error_set(err, ret,
+                         "engine io_uring: this kernel has none (Linux 5.6 does)");
+    if (ret == -ENOMEM)
+        return error_set(err, ret,
+                         "engine io_uring: no memory for the rings; raise "
+                         "ulimit -l");
+    return error_set(err, ret, "engine io_uring: %s", strerror(-ret));
+}
+
+static int check_ops(struct io_uring *ring, struct error *err)
+{
+    static const struct {
+        int op;
+        const char *name;
+    } needed[] = {
+        {IORING_OP_READ, "read"},
+        {IORING_OP_FALLOCATE, "fallocate"},
+        {IORING_OP_FSYNC, "fsync"},
+        {IORING_OP_POLL_ADD, "poll"},
+    };
+    struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+    int ret = 0;
+
+    if (!probe)
+        return error_set(err, -ENOSYS,
+                         "engine io_uring: the kernel can't list its "
+                         "operations; Linux 5.6 is the oldest that will do");
+    for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]) && ret == 0; i++)
+        if (!io_uring_opcode_supported(probe, needed[i].op))
+            ret = error_set(err, -ENOSYS, "engine io_uring: the kernel lacks %s",
+                            needed[i].name);
+    io_uring_free_probe(probe);
+    return ret;
+}
+
+static int uring_probe(const char *path, bool direct, struct error *err)
+{
+    struct io_uring ring;
+    int ret = setup(&ring, 1);
+
+    (void)path, (void)direct;
+    if (ret < 0)
+        return explain(err, ret);
+    ret = check_ops(&ring, err);
+    io_uring_queue_exit(&ring);
+    return ret;
+}
+
+static int uring_open(struct engine **out, struct loop *loop,
+                      const struct loop_options *o, struct error *err)
+{
+    struct uring *u = calloc(1, sizeof(*u));
+    int ret;
+
+    (void)loop;
+    if (!u)
+        return error_set(err, -ENOMEM, "engine io_uring: out of memory");
+    u->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    ret = u->wake_fd < 0 ? -errno : setup(&u->ring, o->depth + 1);
+    if (ret < 0) {
+        explain(err, ret);
+        goto out_fd;
+    }
+    ret = check_ops(&u->ring, err);
+    if (ret < 0)
+        goto out_ring;
+    *out = &u->base;
+    return 0;
+
+out_ring:
+    io_uring_queue_exit(&u->ring);
+out_fd:
+    if (u->wake_fd >= 0)
+        close(u->wake_fd);
+    free(u);
+    return ret;
+}
+
+static void uring_close(struct engine *e)
+{
+    struct uring *u = uring_of(e);
+
+    io_uring_queue_exit(&u->ring);
+    close(u->wake_fd);
+    free(u);
+}
+
+static __attribute__((noinline)) void enable(struct uring *u)
+{
+    /* liburing 2.3 declares io_uring_enable_rings() and doesn't export it. */
+    if (u->ring.flags & IORING_SETUP_R_DISABLED)
+        syscall(__NR_io_uring_register, u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
+                NULL, 0);
+#ifdef IORING_SETUP_DEFER_TASKRUN
+    u->deferred = u->ring.flags & IORING_SETUP_TASKRUN_FLAG;
+#endif
+    io_uring_register_ring_fd(&u->ring); /* saves a lookup per call; may fail */
+    u->enabled = true;
+}
+
+/* ---- wake-up ---- */
+
+static void uring_wake(struct engine *e)
+{
+    uint64_t one = 1;
+
+    while (write(uring_of(e)->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+static void watch_wake_fd(struct uring *u)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+    if (!sqe)
+        return; /* full of I/O: armed by the next wait */
+    io_uring_prep_poll_add(sqe, u->wake_fd, POLLIN);
+    io_uring_sqe_set_data(sqe, TAG_WAKE);
+    u->polling = true;
+}
+
+static void woken(struct uring *u)
+{
+    uint64_t count;
+
+    u->polling = false;
+    if (read(u->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+        abort();
+}
+
+/* ---- submission ---- */
+
+static void prepare(struct io_uring_sqe *sqe, struct aio *aio)
+{
+    const struct iovec *iov;
+    uint64_t offset;
+    int cnt, fd = blk_fd(aio->file);
+    size_t len = engine_piece(aio, &iov, &cnt, &offset);
+
+    switch (aio->op) {
+    case AIO_READ:
+    case AIO_WRITE:
+        if (cnt == 1)
+            io_uring_prep_rw(aio->op == AIO_READ ? IORING_OP_READ : IORING_OP_WRITE,
+                             sqe, fd, iov->iov_base, (unsigned)len, offset);
+        else
+            io_uring_prep_rw(aio->op == AIO_READ ? IORING_OP_READV : IORING_OP_WRITEV,
+                             sqe, fd, iov, (unsigned)cnt, offset);
+        break;
+    case AIO_FLUSH:
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+        break;
+    case AIO_DISCARD:
+        io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)offset, (off_t)len);
+        break;
+    default: /* AIO_GROW */
+        io_uring_prep_fallocate(sqe, fd, 0, (off_t)offset, (off_t)len);
+        break;
+    }
+    if (unlikely(aio->flags & AIO_RETRY))
+        sqe->flags |= IOSQE_ASYNC; /* it would have blocked */
+    io_uring_sqe_set_data(sqe, aio);
+}
+
+static void uring_submit(struct engine *e, struct aio_queue *q, unsigned max)
+{
+    struct uring *u = uring_of(e);
+    unsigned n;
+
+    if (unlikely(!u->enabled))
+        enable(u);
+    /* Asked a second time in a turn: batches are limited, or the ring is full. */
+    if (unlikely(io_uring_sq_ready(&u->ring)))
+        io_uring_submit(&u->ring);
+    for (n = 0; n < max && q->head; n++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+        if (unlikely(!sqe))
+            break;
+        prepare(sqe, aio_queue_pop(q));
+    }
+    e->inflight += n;
+}
+
+static void uring_cancel(struct engine *e, struct aio *aio)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&uring_of(e)->ring);
+
+    if (!sqe)
+        return;
+    io_uring_prep_cancel(sqe, aio, 0);
+    io_uring_sqe_set_data(sqe, TAG_CANCEL);
+}
+
+/* ---- completion ---- */
+
+static void reap(struct uring *u)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, n = 0;
+
+    io_uring_for_each_cqe(&u->ring, head, cqe)
+    {
+        void *data = io_uring_cqe_get_data(cqe);
+
+        n++;
+        if (likely((uintptr_t)data > TAG_LAST)) {
+            u->base.inflight--;
+            engine_complete(data, cqe->res);
+        } else if (data == TAG_WAKE) {
+            woken(u);
+        }
+    }
+    io_uring_cq_advance(&u->ring, n);
+}
+
+static bool completions_held(struct uring *u)
+{
+#ifdef IORING_SQ_TASKRUN
+    unsigned mask = IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN;
+#else
+    unsigned mask = IORING_SQ_CQ_OVERFLOW;
+#endif
+
+    return __atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED) & mask;
+}
+
+static void uring_wait(struct engine *e, uint64_t timeout_ns)
+{
+    struct uring *u = uring_of(e);
+    struct __kernel_timespec ts;
+    struct io_uring_cqe *cqe;
+
+    if (unlikely(!u->enabled))
+        enable(u);
+    if (timeout_ns && !io_uring_cq_ready(&u->ring)) {
+        if (unlikely(!u->polling))
+            watch_wake_fd(u);
+        if (likely(timeout_ns == UINT64_MAX)) {
+            io_uring_submit_and_wait(&u->ring, 1);
+        } else {
+            ts.tv_sec = (long long)(timeout_ns / 1000000000u);
+            ts.tv_nsec = (long long)(timeout_ns % 1000000000u);
+            io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+        }
+    } else if (io_uring_sq_ready(&u->ring)) {
+        if (u->deferred)
+            io_uring_submit_and_get_events(&u->ring);
+        else
+            io_uring_submit(&u->ring);
+    } else if (unlikely(completions_held(u))) {
+        io_uring_get_events(&u->ring);
+    }
+    reap(u);
+}
+
+const struct engine_ops engine_io_uring = {
+    .name = "io_uring",
+    .summary = "liburing: submission and wait in one system call",
+    .native = 1u << AIO_READ | 1u << AIO_WRITE | 1u << AIO_FLUSH | 1u << AIO_DISCARD |
+              1u << AIO_GROW,
+    .probe = uring_probe,
+    .open = uring_open,
+    .close = uring_close,
+    .submit = uring_submit,
+    .wait = uring_wait,
+    .wake = uring_wake,
+    .cancel = uring_cancel,
+};

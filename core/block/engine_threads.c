@@ -1,0 +1,130 @@
+/*
+ * Engine threads: a pool of workers that make blocking system calls.
+ *
+ * One FIFO, so that I/O starts in the order of submission. A turn's batch goes in under
+ * one lock and wakes as many sleeping workers as there are I/Os with one call. A worker
+ * posts the finished aio to the loop, which costs no lock, and a system call only when the
+ * loop sleeps.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/block/hostio.h"
+#include "core/block/loop_int.h"
+#include "core/block/pool.h"
+#include "core/block/sleeper.h"
+
+#define WORKERS_DEFAULT 16
+#define WORKERS_MAX 1024
+
+struct threads {
+    struct engine base;
+    struct sleeper sleeper;
+    struct pool *pool;
+};
+
+static int threads_probe(const char *path, bool direct, struct error *err)
+{
+    (void)path, (void)direct, (void)err;
+    return 0;
+}
+
+static int threads_open(struct engine **out, struct loop *loop,
+                        const struct loop_options *o, struct error *err)
+{
+    unsigned workers = o->workers ? o->workers : WORKERS_DEFAULT;
+    struct threads *t;
+    int ret;
+
+    if (workers > WORKERS_MAX)
+        return error_set(err, -EINVAL, "engine threads: workers %u: at most %u",
+                         workers, WORKERS_MAX);
+    if (!o->workers && workers > o->depth)
+        workers = o->depth;
+    t = calloc(1, sizeof(*t));
+    if (!t)
+        return error_set(err, -ENOMEM, "engine threads: out of memory");
+    ret = pool_open(&t->pool, loop->env, workers);
+    if (ret < 0) {
+        free(t);
+        return error_set(err, ret, "engine threads: no thread: %s", strerror(-ret));
+    }
+    *out = &t->base;
+    return 0;
+}
+
+static void threads_close(struct engine *e)
+{
+    struct threads *t = (struct threads *)e;
+
+    pool_close(t->pool);
+    free(t);
+}
+
+static void completed(struct loop_bh *bh)
+{
+    struct aio *aio = aio_of_bh(bh);
+
+    aio->loop->engine->inflight--;
+    engine_complete(aio, (int64_t)aio->scratch[0]);
+}
+
+static void on_worker(struct loop_bh *bh)
+{
+    struct aio *aio = aio_of_bh(bh);
+
+    aio->scratch[0] = (uint64_t)hostio_run(aio);
+    bh->fn = completed;
+    loop_post(aio->loop, bh);
+}
+
+static void threads_submit(struct engine *e, struct aio_queue *q, unsigned max)
+{
+    struct threads *t = (struct threads *)e;
+    struct loop_bh *first = NULL, **link = &first, *last = NULL;
+    unsigned n;
+
+    for (n = 0; n < max && q->head; n++) {
+        struct aio *aio = aio_queue_pop(q);
+        aio->state = AIO_STARTED;
+        aio->bh.fn = on_worker;
+        *link = last = &aio->bh;
+        link = &aio->bh.next;
+    }
+    e->inflight += n;
+    if (n)
+        pool_submit(t->pool, first, last, n);
+}
+
+static void threads_wait(struct engine *e, uint64_t timeout_ns)
+{
+    if (timeout_ns)
+        sleeper_wait(&((struct threads *)e)->sleeper, timeout_ns);
+}
+
+static void threads_wake(struct engine *e)
+{
+    sleeper_wake(&((struct threads *)e)->sleeper);
+}
+
+static void threads_cancel(struct engine *e, struct aio *aio)
+{
+    if (!pool_withdraw(((struct threads *)e)->pool, &aio->bh))
+        return; /* a worker has it */
+    e->inflight--;
+    aio_finish(aio, -ECANCELED);
+}
+
+const struct engine_ops engine_threads = {
+    .name = "threads",
+    .summary = "own pool of threads that make blocking system calls",
+    .native = (1u << AIO_OPS) - 1,
+    .probe = threads_probe,
+    .open = threads_open,
+    .close = threads_close,
+    .submit = threads_submit,
+    .wait = threads_wait,
+    .wake = threads_wake,
+    .cancel = threads_cancel,
+};

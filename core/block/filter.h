@@ -1,0 +1,83 @@
+/*
+ * Filters: between the alignment layer and the engine, stacked per file.
+ *
+ * "delay:read=100us,metadata-read=1ms;fault:op=write,n=3,error=EIO": outermost first. They
+ * see what goes to the host, whatever the engine and the loop: also the blocking helpers,
+ * and the reads and writes that the alignment layer makes of an unaligned request. One
+ * filter serves all loops at once, so its state is atomic.
+ *
+ * delay: kind=time, ...   kind: any, metadata, data, read, write, flush, discard, zero,
+ *     grow, or metadata-read, data-write ...; the more precise wins. time: 100us, or
+ *     uniform(50us,200us), or lognormal(200us,0.5) (median, sigma). seed=N. Units: ns, us,
+ *     ms, s. In real time, or in simulation in virtual time.
+ * fault: op=kind, n=3 (the third one, from 1), times=1 (or forever), and what happens:
+ *     error=EIO (a name or a number), or short (the first attempt moves half; it goes on),
+ *     or torn (half of its sectors are moved, then it fails with error). Without n it
+ *     counts only, until fault_arm().
+ */
+#ifndef ASYNCOW_FILTER_H
+#define ASYNCOW_FILTER_H
+#include "core/block/aio.h"
+
+struct filter;
+struct filter_ops {
+    const char *name, *summary;
+    /* params: behind the colon, "" if none. err: which parameter, what would be right. */
+    int (*open)(struct filter **, struct env *, const char *params, struct error *);
+    void (*close)(struct filter *);
+    /* Passes it on with filter_next(), at once or later from the aio's loop, or ends it
+     * with aio_finish(). */
+    void (*submit)(struct filter *, struct aio *);
+};
+struct filter { /* the head of each filter's own struct */
+    const struct filter_ops *ops;
+    struct filter *next; /* further in; NULL: the engine */
+};
+
+int filter_parse(struct filter **chain, struct env *, const char *spec, struct error *);
+void filter_close(struct filter *chain);
+void filter_submit(struct filter *, struct aio *);
+static inline void filter_next(struct filter *f, struct aio *aio)
+{
+    filter_submit(f->next, aio);
+}
+const struct filter_ops *const *filter_list(void); /* NULL at the end */
+extern const struct filter_ops filter_delay, filter_fault;
+
+/* For filters: "key=value,key=value(a,b)". Copies the next pair and moves *params behind
+ * it. false: no more. value is "" where there is no '='. */
+bool filter_param(const char **params, char key[32], char value[96]);
+
+/* Kinds of I/O. A bit is (1 << op) for data, (1 << (op + 8)) for metadata. How precise a
+ * name is: 0 any, 1 one of the two halves or one op, 2 both. 0 or -EINVAL. */
+#define KIND_METADATA_SHIFT 8
+int filter_kind(const char *name, unsigned *bits, unsigned *precision);
+static inline unsigned filter_kind_bit(const struct aio *aio)
+{
+    return 1u << (aio->op + (aio->metadata ? KIND_METADATA_SHIFT : 0));
+}
+/* "100us" in nanoseconds; 0 or -EINVAL. */
+int filter_time(const char *text, uint64_t *ns);
+
+/* ---- for reports and tests; any thread ---- */
+
+/* The file's first filter of that name, NULL if there is none. */
+struct filter *blk_filter(const struct blk_file *, const char *name);
+
+struct fault_plan {
+    unsigned kinds; /* bits as filter_kind() gives; ~0u: any */
+    uint64_t n;     /* the n-th from now, from 1; 0: disarmed */
+    uint64_t times; /* so many in a row; UINT64_MAX: for ever */
+    int error;      /* -EIO; 0 with SHORT */
+    enum { FAULT_FAIL, FAULT_SHORT, FAULT_TORN } action;
+};
+void fault_arm(struct filter *, const struct fault_plan *);
+uint64_t fault_passed(struct filter *, unsigned kinds); /* I/Os of those kinds seen */
+uint64_t fault_hits(struct filter *); /* I/Os it has interfered with */
+
+struct delay_stats {
+    uint64_t count, asked_ns, realised_ns; /* sums over all delayed I/Os */
+};
+void delay_get_stats(struct filter *, struct delay_stats *);
+
+#endif

@@ -1,0 +1,284 @@
+/*
+ * The event loop's turn.
+ *
+ *     gathered I/O -> engine        one system call, which may also be the wait
+ *     wait                          only if asked to and nothing is ready
+ *     completions, timers, bottom halves and posts, coroutines
+ *
+ * Turns nest: a callback may run the loop itself to wait for something. So nothing here
+ * keeps a list in a local variable; each step takes one entry off the loop's own list.
+ *
+ * The two worlds differ only in how a loop sleeps: in the engine's wait, or (env_sim) on
+ * the loop's gate.
+ */
+#include "core/block/loop_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/block/align.h"
+#include "core/coroutine/coroutine.h"
+
+#define DEPTH_DEFAULT 128
+#define DEPTH_MAX 32768
+#define REFUSED_NS 1000000 /* until an engine that refused I/O is asked again */
+
+static _Atomic uint64_t slots_taken;
+
+static unsigned slot_take(void)
+{
+    uint64_t taken = atomic_load(&slots_taken);
+
+    for (;;) {
+        unsigned slot = taken == UINT64_MAX ? 63 : (unsigned)__builtin_ctzll(~taken);
+        if (slot >= LOOP_SLOTS - 1)
+            return LOOP_SLOTS - 1;
+        if (atomic_compare_exchange_weak(&slots_taken, &taken, taken | 1ull << slot))
+            return slot;
+    }
+}
+
+static void slot_give(unsigned slot)
+{
+    if (slot < LOOP_SLOTS - 1)
+        atomic_fetch_and(&slots_taken, ~(1ull << slot));
+}
+
+static int check_world(const struct engine_ops *ops, struct env *env, struct error *err)
+{
+    if (ops->simulated == env->simulated)
+        return 0;
+    return error_set(err, -EINVAL,
+                     ops->simulated
+                         ? "engine %s: works in simulated time only, not on the machine"
+                         : "engine %s: works on the machine only; simulated time has "
+                           "engine sim",
+                     ops->name);
+}
+
+int loop_create(struct loop **out, struct env *env, const struct loop_options *options,
+                struct error *err)
+{
+    const struct engine_ops *ops = engine_find(options->engine);
+    struct loop_options o = *options;
+    struct loop *loop;
+    int ret;
+
+    if (!ops)
+        return error_set(err, -EINVAL,
+                         "engine %s: no such engine; there are sync, "
+                         "threads, linux-aio, io_uring and sim",
+                         options->engine);
+    ret = check_world(ops, env, err);
+    if (ret < 0)
+        return ret;
+    if (o.depth == 0)
+        o.depth = DEPTH_DEFAULT;
+    if (o.depth > DEPTH_MAX)
+        return error_set(err, -EINVAL, "engine %s: depth %u: at most %u", ops->name,
+                         o.depth, DEPTH_MAX);
+    loop = calloc(1, sizeof(*loop));
+    if (!loop)
+        return error_set(err, -ENOMEM, "engine %s: out of memory", ops->name);
+    loop->env = env;
+    loop->ops = ops;
+    loop->depth = o.depth;
+    loop->batch = o.batch ? o.batch : UINT32_MAX;
+    ret = ops->open(&loop->engine, loop, &o, err);
+    if (ret < 0) {
+        free(loop);
+        return ret;
+    }
+    loop->engine->ops = ops;
+    loop->engine->loop = loop;
+    loop->engine->env = env;
+    loop->slot = slot_take();
+    *out = loop;
+    return 0;
+}
+
+void loop_destroy(struct loop *loop)
+{
+    if (!loop)
+        return;
+    helper_close(loop);
+    assert(loop->pending == 0 && loop->engine->inflight == 0);
+    assert(!loop->gathered.head && !loop->completed.head && !loop->bh_head);
+    assert(!atomic_load(&loop->posted) && loop->heap_len == 0);
+    if (loop->env->simulated)
+        sim_cancel(loop->env, &loop->alarm);
+    loop->ops->close(loop->engine);
+    align_free_bounces(loop);
+    slot_give(loop->slot);
+    free(loop->heap);
+    free(loop);
+}
+
+struct env *loop_env(struct loop *loop) { return loop->env; }
+const char *loop_engine(const struct loop *loop) { return loop->ops->name; }
+
+void loop_set_turn_probe(struct loop *loop, void (*fn)(void *, uint64_t), void *opaque)
+{
+    loop->probe = fn;
+    loop->probe_opaque = opaque;
+    loop->awake_since_ns = fn ? env_now_ns(loop->env) : 0;
+}
+
+void loop_defer(struct loop *loop, struct loop_bh *bh)
+{
+    bh->next = NULL;
+    if (loop->bh_head)
+        loop->bh_tail->next = bh;
+    else
+        loop->bh_head = bh;
+    loop->bh_tail = bh;
+    loop->bh_count++;
+}
+
+void loop_post(struct loop *loop, struct loop_bh *bh)
+{
+    struct loop_bh *first = atomic_load_explicit(&loop->posted, memory_order_relaxed);
+
+    do
+        bh->next = first;
+    while (!atomic_compare_exchange_weak(&loop->posted, &first, bh));
+    if (loop->env->simulated)
+        sim_gate_open(loop->env, &loop->gate);
+    else if (atomic_load(&loop->sleeping) && atomic_exchange(&loop->sleeping, 0))
+        loop->ops->wake(loop->engine);
+}
+
+/* Posts become bottom halves, oldest first. */
+static void take_posts(struct loop *loop)
+{
+    struct loop_bh *bh, *next, *oldest = NULL;
+
+    if (likely(!atomic_load_explicit(&loop->posted, memory_order_relaxed)))
+        return;
+    for (bh = atomic_exchange(&loop->posted, NULL); bh; bh = next) {
+        next = bh->next;
+        bh->next = oldest;
+        oldest = bh;
+    }
+    for (bh = oldest; bh; bh = next) {
+        next = bh->next;
+        loop_defer(loop, bh);
+    }
+}
+
+/* An engine that takes nothing is full, or its kernel is: it is asked again next turn. */
+static void submit(struct loop *loop)
+{
+    struct engine *e = loop->engine;
+
+    while (loop->gathered.head && e->inflight < loop->depth) {
+        unsigned room = loop->depth - e->inflight;
+        struct aio *first = loop->gathered.head;
+
+        loop->ops->submit(e, &loop->gathered, room < loop->batch ? room : loop->batch);
+        if (loop->gathered.head == first)
+            break;
+    }
+    if (unlikely(loop->helped.head))
+        helper_submit(loop);
+}
+
+/* Something that a turn would run without any waiting. */
+static bool ready(struct loop *loop)
+{
+    return loop->completed.head || loop->bh_head ||
+           atomic_load_explicit(&loop->posted, memory_order_relaxed) ||
+           (co_has_ready() && !co_in());
+}
+
+static unsigned run_callbacks(struct loop *loop)
+{
+    unsigned ran = aio_deliver(loop), bhs;
+
+    if (loop->heap_len)
+        ran += timer_run_due(loop);
+    take_posts(loop);
+    /* No more than there are now: one that defers itself again waits for the next turn. */
+    for (bhs = loop->bh_count; bhs && loop->bh_head; bhs--, ran++) {
+        struct loop_bh *bh = loop->bh_head;
+        loop->bh_head = bh->next;
+        loop->bh_count--;
+        bh->fn(bh);
+    }
+    ran += aio_deliver(loop); /* what posts completed */
+    if (co_has_ready() && !co_in() && co_run_ready())
+        ran++;
+    return ran;
+}
+
+/* Sleeps for as long as nothing happens and no timer is due. */
+static void sleep_real(struct loop *loop)
+{
+    uint64_t timeout_ns = UINT64_MAX;
+
+    if (loop->heap_len) {
+        uint64_t next_ns = timer_next_ns(loop), now_ns = env_now_ns(loop->env);
+        timeout_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+    }
+    if (loop->gathered.head && loop->engine->inflight == 0 && timeout_ns > REFUSED_NS)
+        timeout_ns = REFUSED_NS; /* nothing of ours will wake us */
+    atomic_store(&loop->sleeping, 1);
+    if (atomic_load(&loop->posted))
+        timeout_ns = 0;
+    loop->ops->wait(loop->engine, timeout_ns);
+    atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed);
+}
+
+static void alarm_rings(struct sim_event *ev)
+{
+    struct loop *loop = (struct loop *)((char *)ev - offsetof(struct loop, alarm));
+
+    sim_gate_open(loop->env, &loop->gate);
+}
+
+static void sleep_sim(struct loop *loop)
+{
+    loop->alarm.fn = alarm_rings;
+    if (loop->heap_len)
+        sim_schedule(loop->env, &loop->alarm, timer_next_ns(loop));
+    sim_gate_wait(loop->env, &loop->gate, "loop_turn");
+    sim_cancel(loop->env, &loop->alarm);
+}
+
+static void wait_step(struct loop *loop, bool block)
+{
+    bool sleep = block && !ready(loop);
+
+    if (loop->env->simulated) {
+        if (!sleep)
+            sim_poll(loop->env);
+        else if (!loop->heap_len || timer_next_ns(loop) > env_now_ns(loop->env))
+            sleep_sim(loop);
+    } else if (sleep) {
+        sleep_real(loop);
+    } else {
+        loop->ops->wait(loop->engine, 0);
+    }
+}
+
+unsigned loop_turn(struct loop *loop, bool block)
+{
+    submit(loop);
+    if (likely(!loop->probe)) {
+        wait_step(loop, block);
+    } else {
+        uint64_t busy_ns = env_now_ns(loop->env) - loop->awake_since_ns;
+
+        loop->probe(loop->probe_opaque, busy_ns);
+        wait_step(loop, block);
+        loop->awake_since_ns = env_now_ns(loop->env);
+    }
+    return run_callbacks(loop);
+}
+
+void loop_run_until(struct loop *loop, const bool *flag)
+{
+    while (!*(const volatile bool *)flag)
+        loop_turn(loop, true);
+}
