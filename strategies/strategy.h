@@ -79,4 +79,7 @@ struct strategy {
     int (*close)(struct strategy_image *);
 };
 
+/* What a module defines: the one symbol that can be seen of it. */
+extern const struct strategy asyncow_strategy __attribute__((visibility("default")));
+
 #endif

@@ -1,0 +1,205 @@
+/*
+ * Callbacks: a request is a struct that says how far it has come. Nobody waits: whoever
+ * would stores what comes next, a continuation, and returns to the loop.
+ *
+ * The guard is that nothing runs at the same time: one thread, and between cb_begin() and
+ * cb_end() no continuation is called (asserted). The price is that all state lives in the
+ * request, and that a function ends where a wait begins.
+ *
+ * How it reads: cb_foo(r, ..., then) does foo and calls then(r, ret) once, perhaps before
+ * it returns. Statics named foo_again() repeat a verb of the core after its need has been
+ * settled; foo_done(), foo_mapped() and the like are called when that has happened.
+ */
+#ifndef CALLBACKS_MODEL_H
+#define CALLBACKS_MODEL_H
+#include <assert.h>
+
+#include "strategies/common/guest.h"
+#include "strategies/common/host.h"
+
+struct cb_request;
+typedef void cb_then(struct cb_request *,
+                     int ret); /* a continuation; ret: 0 or -errno */
+
+struct cb_node { /* an image of the chain */
+    struct strategy_image *image;
+    struct cb_node *backing; /* NULL: unallocated reads zeros */
+    struct blk_file *file;
+    uint64_t end; /* guest bytes that can be seen of it, through the images above */
+    uint64_t size_at_open;
+    bool inside;                             /* between cb_begin() and cb_end() */
+    struct qcow2 *core;                      /* NULL: raw */
+    struct cb_request *asleep, **end_asleep; /* oldest first */
+};
+
+struct cb_where { /* bytes, found */
+    struct cb_node *node;
+    struct qcow2_extent ext; /* pinned until cb_unmap() */
+};
+
+struct cb_request { /* a slot: all there is of a request */
+    struct strategy_image *image;
+    struct guest_req *guest;
+    struct cb_request *next; /* free, or asleep */
+    bool starting;           /* inside submit: the guest must not be told yet */
+    bool cancelled;
+    bool transfers; /* aio carries data: it may be cancelled */
+    bool changed;   /* metadata; with through, sync before completing */
+
+    /* A verb of the core that is to be repeated: at most one at a time. */
+    struct qcow2_ticket ticket; /* but for plan, which has its own in write.w */
+    struct qcow2_need need;
+    struct cb_node *node;
+    unsigned step;   /* of the I/O owed */
+    qcow2_chan chan; /* asleep on */
+    cb_then *again;
+
+    /* What is under way outside: an aio, a bottom half, an expansion. */
+    struct aio aio;
+    struct iovec iov; /* of metadata, and of a compressed cluster */
+    cb_then *io_then;
+    struct loop_bh bh;
+    cb_then *bh_then;
+    int bh_ret;
+    struct host_expand expand;
+    cb_then *expand_then;
+
+    /* A range being read, the guest's or a backing file's for a copy: read.c. */
+    struct {
+        struct cb_node *node;
+        uint64_t guest, len, at;
+        const struct iovec *iov;
+        int iovcnt;
+        cb_then *then;
+    } read;
+    struct { /* the search for its next bytes */
+        uint64_t guest, len;
+        cb_then *then;
+    } map;
+    struct cb_where where; /* what it found */
+    struct {               /* the extent being brought */
+        const struct cb_where *where;
+        const struct iovec *iov;
+        int iovcnt;
+        size_t at;
+        cb_then *then;
+    } extent;
+
+    /* A range being written: write.c. */
+    struct {
+        uint64_t guest, len, at;
+        const struct iovec *iov;
+        int iovcnt;
+        cb_then *then;
+        uint64_t fit; /* of what is left, in one writev */
+        struct qcow2_write w;
+        cb_then *plan_then;
+        int side; /* of the copy around it: 0 head, 1 tail */
+        struct cb_where from;
+        cb_then *cow_then;
+    } write;
+    struct iovec part[2]; /* head and tail */
+
+    /* A range being zeroed or discarded: discard.c. */
+    struct {
+        uint64_t at;
+        uint64_t guest, len; /* still to be written as zeros */
+        struct iovec iov;    /* those under way */
+        cb_then *then;
+    } zero;
+
+    cb_then *sync_then; /* flush.c */
+    unsigned load;      /* engine.c: which node is being loaded */
+
+    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+};
+
+enum cb_state { CB_OPENING, CB_RUNNING, CB_CLOSING };
+
+struct strategy_image {
+    struct loop *loop;
+    struct cb_node *nodes; /* the top first */
+    unsigned node_count;
+    bool through, writable;
+    enum cb_state state;
+    struct error *err; /* of opening */
+
+    struct cb_request *slots, *free;
+    struct guest_queue queue;     /* not admitted yet */
+    struct guest_queue cancelled; /* never will be */
+    struct loop_bh cancel_bh;
+    unsigned depth, draining;
+    unsigned in_flight; /* requests admitted */
+    bool idle;          /* none */
+    struct strategy_stats stats;
+};
+
+/* engine.c: from the guest's request to its first function, and back */
+int cb_open(struct strategy_image **, const struct strategy_options *, struct error *);
+void cb_load(struct cb_request *);
+void cb_submit(struct strategy_image *, struct guest_req *);
+void cb_admit(struct strategy_image *);
+void cb_start(struct cb_request *);
+void cb_run(struct cb_request *);
+void cb_finish(struct cb_request *, int ret); /* the last continuation of all */
+void cb_cancel(struct strategy_image *, struct guest_req *);
+void cb_drain_begin(struct strategy_image *);
+void cb_drain_end(struct strategy_image *);
+void cb_stats(struct strategy_image *, struct strategy_stats *);
+int cb_close(struct strategy_image *);
+
+/* settle.c: all that would wait, and so ends by returning to the loop */
+void cb_begin(struct cb_node *);
+void cb_end(struct cb_node *);
+/* Settles what a verb needs, outside the section, then calls again. 0: repeat the verb.
+ * Negative: give its ticket up. */
+void cb_settle(struct cb_request *, struct cb_node *, int verdict, cb_then *again);
+void cb_sleep(struct cb_request *, struct cb_node *);
+void cb_wake_sleepers(struct cb_node *);
+void cb_owed(struct cb_request *, struct cb_node *);
+void cb_transfer(struct cb_request *, cb_then *); /* aio as host_data() filled it */
+void cb_decompress(struct cb_request *, const struct cb_where *, cb_then *);
+void cb_defer(struct cb_request *, cb_then *, int ret);
+
+/* read.c */
+void cb_read(struct cb_request *);
+void cb_read_range(struct cb_request *, struct cb_node *, uint64_t guest, uint64_t len,
+                   const struct iovec *, int iovcnt, cb_then *);
+void cb_map(struct cb_request *, struct cb_node *, uint64_t guest, uint64_t len,
+            cb_then *); /* finds r->where */
+void cb_unmap(struct cb_where *);
+/* The whole extent into the vector, `at` bytes from its start. */
+void cb_read_extent(struct cb_request *, const struct cb_where *, const struct iovec *,
+                    int iovcnt, size_t at, cb_then *);
+void cb_read_compressed(struct cb_request *); /* r->extent */
+
+/* write.c */
+void cb_write(struct cb_request *);
+void cb_write_range(struct cb_request *, uint64_t guest, uint64_t len,
+                    const struct iovec *, int iovcnt, cb_then *);
+void cb_plan(struct cb_request *, cb_then *);
+void cb_write_cow(struct cb_request *, cb_then *);
+void cb_write_data(struct cb_request *, cb_then *);
+void cb_commit(struct cb_request *, int ret);
+
+/* discard.c */
+void cb_zero(struct cb_request *);
+void cb_write_zeros(struct cb_request *, uint64_t guest, uint64_t len, cb_then *);
+void cb_discard(struct cb_request *);
+
+/* flush.c */
+void cb_flush(struct cb_request *);
+void cb_through(struct cb_request *);
+void cb_sync(struct cb_request *, cb_then *);
+void cb_close_sync(struct cb_request *);
+
+/* A verb whose need could not be settled is not repeated: its ticket goes back. */
+static inline int cb_give_up(struct cb_request *r, int ret)
+{
+    cb_begin(r->node);
+    qcow2_cancel(r->node->core, &r->ticket);
+    cb_end(r->node);
+    return ret;
+}
+
+#endif

@@ -1,0 +1,161 @@
+/*
+ * The only file that would wait: it stores a continuation and returns to the loop.
+ *
+ * A continuation is called from a completion, which is fresh from the loop, or from a
+ * bottom half where calling it at once would re-enter: a sleeper is not run inside the
+ * section of the request that woke it, and whatever is ready without any I/O (a hole)
+ * does not call on and on, one stack frame deeper each time.
+ */
+#include "strategies/callbacks/model.h"
+
+#include <errno.h>
+
+/* The exclusive section of a node: cb_begin() to cb_end(). No lock: an assertion. */
+void cb_begin(struct cb_node *node)
+{
+    assert(!node->inside);
+    node->inside = true;
+}
+
+void cb_end(struct cb_node *node)
+{
+    cb_wake_sleepers(node);
+    node->inside = false;
+}
+
+void cb_settle(struct cb_request *r, struct cb_node *node, int verdict, cb_then *again)
+{
+    r->node = node;
+    r->again = again;
+    if (verdict == QCOW2_NEED_WAIT)
+        cb_sleep(r, node);
+    else
+        cb_owed(r, node);
+}
+
+static void settled(struct cb_request *r, int ret)
+{
+    r->again(r, ret == 0 && r->cancelled ? -ECANCELED : ret);
+}
+
+void cb_sleep(struct cb_request *r, struct cb_node *node)
+{
+    r->chan = r->need.chan;
+    r->next = NULL;
+    *node->end_asleep = r;
+    node->end_asleep = &r->next;
+}
+
+/* Oldest channel first, oldest sleeper first. */
+void cb_wake_sleepers(struct cb_node *node)
+{
+    qcow2_chan chan;
+    while ((chan = qcow2_wake(node->core))) {
+        struct cb_request **at = &node->asleep, *r;
+        while ((r = *at)) {
+            if (r->chan != chan) {
+                at = &r->next;
+                continue;
+            }
+            *at = r->next;
+            node->image->stats.wakeups++;
+            cb_defer(r, settled, 0);
+        }
+        node->end_asleep = at;
+    }
+}
+
+static void owed_next(struct cb_request *r, int ret);
+
+static void owed_done(struct aio *aio)
+{
+    owed_next(from_member(aio, struct cb_request, aio), aio->result);
+}
+
+/* Submits the next step of what is owed; after the last, or an error, reports. */
+static void owed_next(struct cb_request *r, int ret)
+{
+    const struct qcow2_io *owed = &r->need.io;
+    bool copy = owed->op == QCOW2_COPY;
+    if (ret == 0 && r->step < 1u + copy) {
+        host_owed(&r->aio, &r->iov, owed, r->node->file, r->copy.p, r->step++);
+        r->aio.done = owed_done;
+        aio_submit(r->image->loop, &r->aio);
+        return;
+    }
+    cb_begin(r->node);
+    ret = qcow2_io_done(r->node->core, owed, ret);
+    cb_end(r->node);
+    settled(r, ret);
+}
+
+/* Does the host I/O in r->need and reports it. Never cancelled: the core needs to know
+ * what became of it, and others may wait for the same slice. */
+void cb_owed(struct cb_request *r, struct cb_node *node)
+{
+    const struct qcow2_io *owed = &r->need.io;
+    int ret = 0;
+    r->node = node;
+    r->step = 0;
+    if (owed->op == QCOW2_COPY) {
+        ret = host_buf_get(&r->copy, owed->len) ? 0 : -ENOMEM;
+        r->image->stats.bytes_copied += owed->len;
+    }
+    owed_next(r, ret);
+}
+
+static void transfer_done(struct aio *aio)
+{
+    struct cb_request *r = from_member(aio, struct cb_request, aio);
+    r->transfers = false;
+    r->io_then(r, aio->result);
+}
+
+/* Guest data. */
+void cb_transfer(struct cb_request *r, cb_then *then)
+{
+    if (r->cancelled) {
+        cb_defer(r, then, -ECANCELED);
+        return;
+    }
+    r->io_then = then;
+    r->transfers = true;
+    r->aio.done = transfer_done;
+    aio_submit(r->image->loop, &r->aio);
+}
+
+static void expanded(struct loop_work *work)
+{
+    struct cb_request *r = from_member(work, struct cb_request, expand.work);
+    r->expand_then(r, r->expand.result);
+}
+
+/* r->compressed into r->cluster, on a helper thread: the loop goes on meanwhile. */
+void cb_decompress(struct cb_request *r, const struct cb_where *where, cb_then *then)
+{
+    r->expand = (struct host_expand){
+        .work = {.fn = host_expand, .done = expanded},
+        .how = qcow2_compression(where->node->core),
+        .in = r->compressed.p,
+        .in_len = where->ext.host_len,
+        .out = r->cluster.p,
+        .out_len = qcow2_cluster_size(where->node->core),
+    };
+    r->expand_then = then;
+    loop_work(r->image->loop, &r->expand.work);
+}
+
+static void deferred(struct loop_bh *bh)
+{
+    struct cb_request *r = from_member(bh, struct cb_request, bh);
+    r->bh_then(r, r->bh_ret);
+}
+
+/* Bottom half: then(r, ret) from a coming turn of the loop. */
+void cb_defer(struct cb_request *r, cb_then *then, int ret)
+{
+    r->bh.fn = deferred;
+    r->bh_then = then;
+    r->bh_ret = ret;
+    loop_defer(r->image->loop, &r->bh);
+}

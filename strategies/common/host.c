@@ -1,0 +1,135 @@
+/*
+ * What the four strategies do alike towards the host. Nothing here submits or waits: who
+ * calls does, each in its idiom.
+ */
+#include "strategies/common/host.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/image/decompress.h"
+
+#define BUF_ALIGN 4096 /* the strictest block that direct I/O asks for */
+
+/* A backing file is read only and mapped once per cluster copied; it does with less. */
+#define BACKING_CACHE ((size_t)1 << 20) /* bytes */
+
+void *host_buf_get(struct host_buf *buf, size_t len)
+{
+    if (len > buf->cap) {
+        size_t cap = (len + BUF_ALIGN - 1) & ~(size_t)(BUF_ALIGN - 1);
+        void *p = aligned_alloc(BUF_ALIGN, cap);
+        if (!p)
+            return NULL;
+        free(buf->p);
+        *buf = (struct host_buf){p, cap};
+    }
+    return buf->p;
+}
+
+void host_buf_free(struct host_buf *buf)
+{
+    free(buf->p);
+    *buf = (struct host_buf){NULL, 0};
+}
+
+void *host_zeros(void)
+{
+    /* Never written, so all of it is the kernel's one page of zeros. */
+    static unsigned char zeros[HOST_ZEROS_MAX] __attribute__((aligned(BUF_ALIGN)));
+    return zeros;
+}
+
+uint64_t host_fit(const struct iovec *iov, int cnt, size_t skip, uint64_t len, int max)
+{
+    uint64_t fit = 0;
+    for (int i = 0; i < cnt && max > 0 && fit < len; i++) {
+        if (skip >= iov[i].iov_len) {
+            skip -= iov[i].iov_len;
+            continue;
+        }
+        fit += iov[i].iov_len - skip;
+        skip = 0;
+        max--;
+    }
+    return fit < len ? fit : len;
+}
+
+bool host_owed(struct aio *aio, struct iovec *iov, const struct qcow2_io *io,
+               struct blk_file *file, void *copy, unsigned step)
+{
+    static const enum aio_op op[] = {
+        [QCOW2_READ] = AIO_READ,     [QCOW2_WRITE] = AIO_WRITE,
+        [QCOW2_FLUSH] = AIO_FLUSH,   [QCOW2_ZERO] = AIO_ZERO,
+        [QCOW2_COPY] = AIO_READ,     [QCOW2_GROW] = AIO_GROW,
+        [QCOW2_PUNCH] = AIO_DISCARD,
+    };
+    bool copies = io->op == QCOW2_COPY;
+    bool reads = copies && step == 0;
+    aio->op = copies && !reads ? AIO_WRITE : op[io->op];
+    aio->file = file;
+    aio->offset = reads ? io->from : io->offset;
+    aio->len = io->len;
+    *iov = (struct iovec){copies ? copy : io->buf, io->len};
+    aio->iov = iov;
+    aio->iovcnt = 1;
+    aio->metadata = true;
+    return reads;
+}
+
+void host_data(struct aio *aio, enum aio_op op, struct blk_file *file, uint64_t offset,
+               uint64_t len, const struct iovec *iov, int iovcnt)
+{
+    aio->op = op;
+    aio->file = file;
+    aio->offset = offset;
+    aio->len = len;
+    aio->iov = iov;
+    aio->iovcnt = iovcnt;
+    aio->metadata = false;
+}
+
+void host_raw(struct aio *aio, const struct guest_req *g, struct blk_file *file)
+{
+    static const enum aio_op op[] = {
+        [GUEST_READ] = AIO_READ,   [GUEST_WRITE] = AIO_WRITE,
+        [GUEST_ZERO] = AIO_ZERO,   [GUEST_DISCARD] = AIO_DISCARD,
+        [GUEST_FLUSH] = AIO_FLUSH,
+    };
+    host_data(aio, op[g->op], file, g->offset, g->len, g->iov, g->iovcnt);
+}
+
+void host_expand(struct loop_work *work)
+{
+    struct host_expand *x = (struct host_expand *)work; /* its first member */
+    x->result = image_decompress(x->how, x->in, x->in_len, x->out, x->out_len);
+}
+
+int host_trim(struct blk_file *file, uint64_t size_at_open, uint64_t end)
+{
+    uint64_t size = blk_size(file);
+    if (!blk_regular(file) || size <= size_at_open || end >= size)
+        return 0;
+    return blk_truncate(file, end > size_at_open ? end : size_at_open);
+}
+
+int host_core_open(struct qcow2 **core, const struct image_node *node,
+                   const struct strategy_options *so, unsigned inflight,
+                   struct error *err)
+{
+    bool top = node == so->top;
+    struct qcow2_options qo = {
+        .inflight = inflight,
+        .cache = top || so->cache < BACKING_CACHE ? so->cache : BACKING_CACHE,
+        .grow = so->grow,
+        .file_size = blk_size(node->file),
+        .regular = blk_regular(node->file),
+        .write = top && node->write,
+        .punch = so->punch,
+        .no_backing = !node->backing,
+    };
+    int ret = qcow2_open(core, node->header, node->header_cluster, &qo, err);
+    if (ret < 0)
+        error_prefix(err, "%s", blk_path(node->file));
+    return ret;
+}

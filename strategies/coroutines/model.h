@@ -1,0 +1,134 @@
+/*
+ * Coroutines: a request is a stack of its own, on one thread. It runs straight on and
+ * yields where it waits; a mutex that coroutines sleep on guards the core.
+ *
+ * Lock contract (in prose here, in code in settle.c):
+ *  - co_node.lock guards co_node.core and what is marked below. co_begin() takes it,
+ *    co_end() wakes whom the core names and gives it back.
+ *  - Never held across guest data I/O, decompression, or a sleep on a channel. Held
+ *    across the metadata I/O that a verb owes only with hold=metadata.
+ *  - One lock at a time: a request leaves a node before it goes down to its backing node.
+ * Everything else needs no lock: one thread, and a coroutine is only left where it yields.
+ */
+#ifndef COROUTINES_MODEL_H
+#define COROUTINES_MODEL_H
+#include "core/coroutine/coroutine.h"
+#include "strategies/common/guest.h"
+#include "strategies/common/host.h"
+
+struct co_node { /* an image of the chain */
+    struct strategy_image *image;
+    struct co_node *backing; /* NULL: unallocated reads zeros */
+    struct blk_file *file;
+    uint64_t end; /* guest bytes that can be seen of it, through the images above */
+    uint64_t size_at_open;
+    struct co_mutex lock;
+    struct qcow2 *core;                      /* under lock. NULL: raw */
+    struct co_request *asleep, **end_asleep; /* under lock; oldest first */
+};
+
+struct co_where { /* bytes, found */
+    struct co_node *node;
+    struct qcow2_extent ext; /* pinned until co_unmap() */
+};
+
+struct co_request { /* a slot; everything else of a request is on its stack */
+    struct strategy_image *image;
+    struct guest_req *guest;
+    struct co *co;
+    struct co_request *next; /* free, or asleep */
+    qcow2_chan chan;         /* asleep on */
+    struct qcow2_need need;
+    struct aio aio;
+    struct iovec iov;  /* of metadata */
+    struct loop_bh bh; /* tells the guest */
+    int result;
+    bool cancelled;
+    bool transfers;       /* aio carries data: it may be cancelled */
+    bool changed;         /* metadata; with through, sync before completing */
+    struct iovec part[2]; /* head and tail of an allocating write */
+    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+};
+
+enum co_state { CO_OPENING, CO_RUNNING, CO_CLOSING };
+
+struct strategy_image {
+    struct loop *loop;
+    struct co_node *nodes; /* the top first */
+    unsigned node_count;
+    bool hold, through, writable;
+    enum co_state state;
+    struct error *err; /* of opening */
+
+    struct co_request *slots, *free;
+    struct guest_queue queue;     /* not admitted yet */
+    struct guest_queue cancelled; /* never will be */
+    struct loop_bh cancel_bh;
+    unsigned depth, draining;
+    unsigned in_flight; /* requests admitted */
+    bool idle;          /* none */
+    struct strategy_stats stats;
+};
+
+/* engine.c: from the guest's request to the coroutine, and back */
+int co_open(struct strategy_image **, const struct strategy_options *, struct error *);
+int co_load(struct co_request *);
+void co_submit(struct strategy_image *, struct guest_req *);
+void co_admit(struct strategy_image *);
+void co_start(struct co_request *);
+int co_run(struct co_request *);
+void co_finish(struct co_request *);
+void co_cancel(struct strategy_image *, struct guest_req *);
+void co_drain_begin(struct strategy_image *);
+void co_drain_end(struct strategy_image *);
+void co_stats(struct strategy_image *, struct strategy_stats *);
+int co_close(struct strategy_image *);
+
+/* settle.c: all that waits. All but co_wake_sleepers() and co_defer() may yield. */
+void co_begin(struct co_node *);
+void co_end(struct co_node *);
+/* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:
+ * give its ticket up. */
+int co_settle(struct co_request *, struct co_node *, int verdict);
+void co_sleep(struct co_request *, struct co_node *);
+void co_wake_sleepers(struct co_node *);
+int co_owed(struct co_request *, struct co_node *);
+int co_transfer(struct co_request *); /* aio as host_data() filled it */
+int co_decompress(struct co_request *, const struct co_where *);
+void co_defer(struct co_request *); /* finish in a bottom half; does not yield */
+
+/* read.c */
+int co_read(struct co_request *);
+int co_read_range(struct co_request *, struct co_node *, uint64_t guest, uint64_t len,
+                  const struct iovec *, int iovcnt);
+int co_map(struct co_request *, struct co_node *, uint64_t guest, uint64_t len,
+           struct co_where *);
+void co_unmap(struct co_where *);
+/* The whole extent into the vector, `at` bytes from its start. */
+int co_read_extent(struct co_request *, const struct co_where *, const struct iovec *,
+                   int iovcnt, size_t at);
+int co_read_compressed(struct co_request *, const struct co_where *,
+                       const struct iovec *, int iovcnt, size_t at);
+
+/* write.c */
+int co_write(struct co_request *);
+int co_write_range(struct co_request *, uint64_t guest, uint64_t len,
+                   const struct iovec *, int iovcnt);
+int co_plan(struct co_request *, uint64_t guest, uint64_t len, struct qcow2_write *);
+int co_write_cow(struct co_request *, const struct qcow2_write *);
+int co_write_data(struct co_request *, const struct qcow2_write *, const struct iovec *,
+                  int iovcnt, size_t at);
+void co_commit(struct co_request *, struct qcow2_write *, int ret);
+
+/* discard.c */
+int co_zero(struct co_request *);
+int co_write_zeros(struct co_request *, uint64_t guest, uint64_t len);
+int co_discard(struct co_request *);
+
+/* flush.c */
+int co_flush(struct co_request *);
+int co_through(struct co_request *);
+int co_sync(struct co_request *);
+int co_close_sync(struct co_request *);
+
+#endif

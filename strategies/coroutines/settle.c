@@ -1,0 +1,155 @@
+/*
+ * The only file that waits: it yields. Who yields here is entered again by a completion
+ * (co_enter, from the loop) or by another request's co_end() (co_wake, so that the waker
+ * runs on undisturbed).
+ *
+ * "In one step": between giving the lock back and yielding no other coroutine can run, so
+ * co_sleep() misses no wake-up.
+ */
+#include "strategies/coroutines/model.h"
+
+#include <errno.h>
+
+/* The exclusive section of a node: co_begin() to co_end(). */
+void co_begin(struct co_node *node)
+{
+    if (node->lock.owner)
+        node->image->stats.lock_waits++;
+    co_mutex_lock(&node->lock);
+}
+
+void co_end(struct co_node *node)
+{
+    co_wake_sleepers(node);
+    co_mutex_unlock(&node->lock);
+}
+
+int co_settle(struct co_request *r, struct co_node *node, int verdict)
+{
+    int ret = 0;
+    if (verdict == QCOW2_NEED_WAIT)
+        co_sleep(r, node);
+    else
+        ret = co_owed(r, node);
+    return ret == 0 && r->cancelled ? -ECANCELED : ret;
+}
+
+/* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could never
+ * come to an end. */
+void co_sleep(struct co_request *r, struct co_node *node)
+{
+    co_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
+    r->chan = r->need.chan;
+    r->next = NULL;
+    *node->end_asleep = r;
+    node->end_asleep = &r->next;
+    co_mutex_unlock(&node->lock);
+    co_yield ();
+    co_begin(node);
+}
+
+/* Oldest channel first, oldest sleeper first. */
+void co_wake_sleepers(struct co_node *node)
+{
+    qcow2_chan chan;
+    while ((chan = qcow2_wake(node->core))) {
+        struct co_request **at = &node->asleep, *r;
+        while ((r = *at)) {
+            if (r->chan != chan) {
+                at = &r->next;
+                continue;
+            }
+            *at = r->next;
+            node->image->stats.wakeups++;
+            co_wake(r->co);
+        }
+        node->end_asleep = at;
+    }
+}
+
+static void io_done(struct aio *aio)
+{
+    co_enter(from_member(aio, struct co_request, aio)->co);
+}
+
+static int io(struct co_request *r)
+{
+    r->aio.done = io_done;
+    aio_submit(r->image->loop, &r->aio);
+    co_yield ();
+    return r->aio.result;
+}
+
+/* Does the host I/O in r->need and reports it. Never cancelled: the core needs to know
+ * what became of it, and others may wait for the same slice. */
+int co_owed(struct co_request *r, struct co_node *node)
+{
+    const struct qcow2_io *owed = &r->need.io;
+    bool hold = r->image->hold, more = true;
+    void *copy = NULL;
+    int ret = 0;
+    if (!hold)
+        co_end(node);
+    if (owed->op == QCOW2_COPY) {
+        copy = host_buf_get(&r->copy, owed->len);
+        ret = copy ? 0 : -ENOMEM;
+        r->image->stats.bytes_copied += owed->len;
+    }
+    for (unsigned step = 0; ret == 0 && more; step++) {
+        more = host_owed(&r->aio, &r->iov, owed, node->file, copy, step);
+        ret = io(r);
+    }
+    if (!hold)
+        co_begin(node);
+    return qcow2_io_done(node->core, owed, ret);
+}
+
+/* Guest data, without the lock. */
+int co_transfer(struct co_request *r)
+{
+    if (r->cancelled)
+        return -ECANCELED;
+    r->transfers = true;
+    int ret = io(r);
+    r->transfers = false;
+    return ret;
+}
+
+struct expansion {
+    struct host_expand x;
+    struct co *co;
+};
+
+static void expanded(struct loop_work *work)
+{
+    co_enter(((struct expansion *)work)->co);
+}
+
+/* r->compressed into r->cluster, on a helper thread: the loop goes on meanwhile. */
+int co_decompress(struct co_request *r, const struct co_where *where)
+{
+    struct expansion e = {
+        .x = {.work = {.fn = host_expand, .done = expanded},
+              .how = qcow2_compression(where->node->core),
+              .in = r->compressed.p,
+              .in_len = where->ext.host_len,
+              .out = r->cluster.p,
+              .out_len = qcow2_cluster_size(where->node->core)},
+        .co = r->co,
+    };
+    loop_work(r->image->loop, &e.x.work);
+    co_yield ();
+    return e.x.result;
+}
+
+static void deferred(struct loop_bh *bh)
+{
+    co_finish(from_member(bh, struct co_request, bh));
+}
+
+/* Bottom half: the guest is told from a coming turn of the loop. */
+void co_defer(struct co_request *r)
+{
+    r->bh.fn = deferred;
+    loop_defer(r->image->loop, &r->bh);
+}

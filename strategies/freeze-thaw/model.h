@@ -1,0 +1,170 @@
+/*
+ * Freeze/thaw: a request's metadata is done straight on in a coroutine, while the queue of
+ * requests is frozen; thawed, the coroutine submits the data and is gone. The data
+ * completes by callback.
+ *
+ * What a freeze keeps out, and what not:
+ *  - No request is admitted while the queue is frozen, and no other phase of one already
+ *    admitted does metadata: ft_begin() waits its turn. Those in turn come before those
+ *    not yet admitted.
+ *  - Completions go on: commit, abort, unmap are pure memory and run in the callback,
+ *    whoever has frozen the queue. What a completion still needs of metadata (the next
+ *    part of the range, a sync) starts a phase, in a coroutine, that freezes again.
+ *  - Frozen across the metadata I/O that a verb owes. Thawed across guest data I/O,
+ *    decompression and a sleep on a channel: whom a sleeper waits for may need a turn.
+ *
+ * One freeze for the whole chain: the queue that it stops is in front of all of it.
+ */
+#ifndef FREEZE_THAW_MODEL_H
+#define FREEZE_THAW_MODEL_H
+#include "core/coroutine/coroutine.h"
+#include "strategies/common/guest.h"
+#include "strategies/common/host.h"
+
+struct ft_request;
+typedef void ft_phase(struct ft_request *);         /* what a coroutine runs */
+typedef void ft_then(struct ft_request *, int ret); /* a callback; ret: 0 or -errno */
+
+struct ft_node { /* an image of the chain */
+    struct strategy_image *image;
+    struct ft_node *backing; /* NULL: unallocated reads zeros */
+    struct blk_file *file;
+    uint64_t end; /* guest bytes that can be seen of it, through the images above */
+    uint64_t size_at_open;
+    struct qcow2 *core;                      /* NULL: raw */
+    struct ft_request *asleep, **end_asleep; /* oldest first */
+};
+
+struct ft_where { /* bytes, found */
+    struct ft_node *node;
+    struct qcow2_extent ext; /* pinned until ft_unmap() */
+};
+
+struct ft_request { /* a slot: what must outlive a phase; the rest is on its stack */
+    struct strategy_image *image;
+    struct guest_req *guest;
+    ft_phase *phase;
+    struct co *co;
+    struct ft_request *next; /* free, or asleep */
+    qcow2_chan chan;         /* asleep on */
+    struct qcow2_need need;
+    struct aio aio;
+    ft_then *io_then; /* NULL: the coroutine waits for the aio */
+    struct iovec iov; /* of metadata */
+    struct loop_bh bh;
+    int result;
+    bool cancelled;
+    bool transfers; /* aio carries data: it may be cancelled */
+    bool changed;   /* metadata; with through, sync before completing */
+
+    uint64_t at;           /* of the guest's range: dealt with (but for writes) */
+    struct ft_where where; /* being read by callback */
+    struct {               /* a range being written: write.c */
+        uint64_t guest, len, at;
+        const struct iovec *iov;
+        int iovcnt;
+        ft_then *then;
+        struct qcow2_write w;
+    } write;
+    struct iovec part[2]; /* head and tail */
+    struct {              /* zeros being written: discard.c */
+        uint64_t guest, len;
+        struct iovec iov;
+        ft_then *then;
+    } zero;
+    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+};
+
+enum ft_state { FT_OPENING, FT_RUNNING, FT_CLOSING };
+
+struct strategy_image {
+    struct loop *loop;
+    struct ft_node *nodes; /* the top first */
+    unsigned node_count;
+    bool through, writable;
+    enum ft_state state;
+    struct error *err; /* of opening */
+
+    bool frozen;
+    struct co_queue turns; /* phases that wait to freeze, oldest first */
+    bool admitting;        /* ft_admit() is at it */
+    bool admits_later;     /* its bottom half is on its way */
+    struct loop_bh admit_bh;
+
+    struct ft_request *slots, *free;
+    struct guest_queue queue;     /* not admitted yet */
+    struct guest_queue cancelled; /* never will be */
+    struct loop_bh cancel_bh;
+    unsigned depth, draining;
+    unsigned in_flight; /* requests admitted */
+    bool idle;          /* none */
+    struct strategy_stats stats;
+};
+
+/* engine.c: from the guest's request to its first phase, and back */
+int ft_open(struct strategy_image **, const struct strategy_options *, struct error *);
+int ft_load(struct ft_request *);
+void ft_submit(struct strategy_image *, struct guest_req *);
+void ft_admit(struct strategy_image *); /* outside coroutines */
+/* Begins a phase in a coroutine of its own; runs it until it waits or ends. */
+void ft_start(struct ft_request *, ft_phase *);
+void ft_run(struct ft_request *);
+void ft_finish(struct ft_request *, int ret); /* from a phase or a callback */
+void ft_cancel(struct strategy_image *, struct guest_req *);
+void ft_drain_begin(struct strategy_image *);
+void ft_drain_end(struct strategy_image *);
+void ft_stats(struct strategy_image *, struct strategy_stats *);
+int ft_close(struct strategy_image *);
+
+/* settle.c: all that waits. All but ft_end(), ft_wake_sleepers() and ft_defer() are for
+ * coroutines and may yield. */
+void ft_begin(struct ft_node *); /* freeze */
+void ft_end(struct ft_node *);   /* thaw */
+/* Settles what a verb needs, frozen before and after. 0: repeat the verb. Negative: give
+ * its ticket up. */
+int ft_settle(struct ft_request *, struct ft_node *, int verdict);
+void ft_sleep(struct ft_request *, struct ft_node *);
+void ft_wake_sleepers(struct ft_node *);
+int ft_owed(struct ft_request *, struct ft_node *);
+/* aio as host_data() filled it. With then, submits it: 0: then() will be called; negative:
+ * it won't. Without, waits for it. */
+int ft_transfer(struct ft_request *, ft_then *then);
+int ft_decompress(struct ft_request *, const struct ft_where *);
+void ft_defer(struct ft_request *);
+
+/* read.c */
+void ft_read(struct ft_request *);
+int ft_read_range(struct ft_request *, struct ft_node *, uint64_t guest, uint64_t len,
+                  const struct iovec *, int iovcnt);
+int ft_map(struct ft_request *, struct ft_node *, uint64_t guest, uint64_t len,
+           struct ft_where *);
+void ft_unmap(struct ft_where *);
+/* The whole extent into the vector, `at` bytes from its start. then: as ft_transfer(),
+ * for an extent of data; NULL for others. */
+int ft_read_extent(struct ft_request *, const struct ft_where *, const struct iovec *,
+                   int iovcnt, size_t at, ft_then *then);
+int ft_read_compressed(struct ft_request *, const struct ft_where *,
+                       const struct iovec *, int iovcnt, size_t at);
+
+/* write.c. A range that is written calls then(r, ret) in any case, from a phase or a
+ * callback. */
+void ft_write(struct ft_request *);
+void ft_write_range(struct ft_request *, uint64_t guest, uint64_t len,
+                    const struct iovec *, int iovcnt, ft_then *then);
+int ft_plan(struct ft_request *, uint64_t guest, uint64_t len, struct qcow2_write *);
+int ft_write_cow(struct ft_request *, const struct qcow2_write *);
+int ft_write_data(struct ft_request *, const struct qcow2_write *, ft_then *then);
+void ft_commit(struct ft_request *, struct qcow2_write *, int ret);
+
+/* discard.c */
+void ft_zero(struct ft_request *);
+void ft_write_zeros(struct ft_request *, uint64_t guest, uint64_t len, ft_then *then);
+void ft_discard(struct ft_request *);
+
+/* flush.c */
+void ft_flush(struct ft_request *);
+void ft_through(struct ft_request *);
+int ft_sync(struct ft_request *);
+int ft_close_sync(struct ft_request *);
+
+#endif

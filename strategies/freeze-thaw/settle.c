@@ -1,0 +1,179 @@
+/*
+ * The only file that waits: a phase's coroutine yields, frozen or not.
+ *
+ * Why there is no deadlock: a frozen phase waits only for I/O that it submitted itself.
+ * What it needs of another request it awaits thawed (ft_sleep), and that request's
+ * completion needs no turn to commit.
+ */
+#include "strategies/freeze-thaw/model.h"
+
+#include <errno.h>
+
+/* Freeze. A phase that finds the queue frozen is handed the freeze when its turn comes. */
+void ft_begin(struct ft_node *node)
+{
+    struct strategy_image *image = node->image;
+    if (image->frozen) {
+        image->stats.lock_waits++;
+        co_queue_wait(&image->turns, NULL);
+    }
+    image->frozen = true;
+}
+
+static void admit_later(struct loop_bh *bh)
+{
+    struct strategy_image *image = from_member(bh, struct strategy_image, admit_bh);
+    image->admits_later = false;
+    ft_admit(image);
+}
+
+static void thaw(struct strategy_image *image)
+{
+    if (co_queue_wake_one(&image->turns))
+        return; /* frozen still, by whom it woke */
+    image->frozen = false;
+    if (image->queue.head && !image->admitting && !image->admits_later) {
+        /* Not from in here: requests are not started on another request's stack. */
+        image->admits_later = true;
+        image->admit_bh.fn = admit_later;
+        loop_defer(image->loop, &image->admit_bh);
+    }
+}
+
+/* Thaw. */
+void ft_end(struct ft_node *node)
+{
+    ft_wake_sleepers(node);
+    thaw(node->image);
+}
+
+int ft_settle(struct ft_request *r, struct ft_node *node, int verdict)
+{
+    int ret = 0;
+    if (verdict == QCOW2_NEED_WAIT)
+        ft_sleep(r, node);
+    else
+        ret = ft_owed(r, node);
+    return ret == 0 && r->cancelled ? -ECANCELED : ret;
+}
+
+void ft_sleep(struct ft_request *r, struct ft_node *node)
+{
+    ft_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
+    r->chan = r->need.chan;
+    r->next = NULL;
+    *node->end_asleep = r;
+    node->end_asleep = &r->next;
+    thaw(node->image);
+    co_yield ();
+    ft_begin(node);
+}
+
+/* Oldest channel first, oldest sleeper first. */
+void ft_wake_sleepers(struct ft_node *node)
+{
+    qcow2_chan chan;
+    while ((chan = qcow2_wake(node->core))) {
+        struct ft_request **at = &node->asleep, *r;
+        while ((r = *at)) {
+            if (r->chan != chan) {
+                at = &r->next;
+                continue;
+            }
+            *at = r->next;
+            node->image->stats.wakeups++;
+            co_wake(r->co);
+        }
+        node->end_asleep = at;
+    }
+}
+
+static void io_done(struct aio *aio)
+{
+    struct ft_request *r = from_member(aio, struct ft_request, aio);
+    r->transfers = false;
+    if (r->io_then)
+        r->io_then(r, aio->result);
+    else
+        co_enter(r->co);
+}
+
+static int io(struct ft_request *r, ft_then *then)
+{
+    r->io_then = then;
+    r->aio.done = io_done;
+    aio_submit(r->image->loop, &r->aio);
+    if (then)
+        return 0;
+    co_yield ();
+    return r->aio.result;
+}
+
+/* Does the host I/O in r->need and reports it; the queue stays frozen. Never cancelled:
+ * the core needs to know what became of it, and others may wait for the same slice. */
+int ft_owed(struct ft_request *r, struct ft_node *node)
+{
+    const struct qcow2_io *owed = &r->need.io;
+    bool more = true;
+    void *copy = NULL;
+    int ret = 0;
+    if (owed->op == QCOW2_COPY) {
+        copy = host_buf_get(&r->copy, owed->len);
+        ret = copy ? 0 : -ENOMEM;
+        r->image->stats.bytes_copied += owed->len;
+    }
+    for (unsigned step = 0; ret == 0 && more; step++) {
+        more = host_owed(&r->aio, &r->iov, owed, node->file, copy, step);
+        ret = io(r, NULL);
+    }
+    return qcow2_io_done(node->core, owed, ret);
+}
+
+/* Guest data, thawed. */
+int ft_transfer(struct ft_request *r, ft_then *then)
+{
+    if (r->cancelled)
+        return -ECANCELED;
+    r->transfers = true;
+    return io(r, then);
+}
+
+struct expansion {
+    struct host_expand x;
+    struct co *co;
+};
+
+static void expanded(struct loop_work *work)
+{
+    co_enter(((struct expansion *)work)->co);
+}
+
+/* r->compressed into r->cluster, on a helper thread: the loop goes on meanwhile. */
+int ft_decompress(struct ft_request *r, const struct ft_where *where)
+{
+    struct expansion e = {
+        .x = {.work = {.fn = host_expand, .done = expanded},
+              .how = qcow2_compression(where->node->core),
+              .in = r->compressed.p,
+              .in_len = where->ext.host_len,
+              .out = r->cluster.p,
+              .out_len = qcow2_cluster_size(where->node->core)},
+        .co = r->co,
+    };
+    loop_work(r->image->loop, &e.x.work);
+    co_yield ();
+    return e.x.result;
+}
+
+static void deferred(struct loop_bh *bh)
+{
+    struct ft_request *r = from_member(bh, struct ft_request, bh);
+    ft_finish(r, r->result);
+}
+
+/* Bottom half: a request whose coroutine got to its end finishes outside of it. */
+void ft_defer(struct ft_request *r)
+{
+    r->bh.fn = deferred;
+    loop_defer(r->image->loop, &r->bh);
+}

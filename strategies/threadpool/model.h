@@ -1,0 +1,170 @@
+/*
+ * Thread pool: a request runs from start to end on a worker thread, which blocks where it
+ * waits; a thread mutex guards the core.
+ *
+ * Who may touch what:
+ *  - tp_node.lock guards tp_node.core and what is marked below. tp_begin() takes it,
+ *    tp_end() wakes whom the core names and gives it back. Never held across guest data
+ *    I/O, decompression, or a sleep on a channel; across the metadata I/O that a verb
+ *    owes only with hold=metadata. One node's lock at a time, and the pool's inside none.
+ *  - strategy_image.pool_lock guards what is handed between submitter and workers.
+ *  - A tp_request belongs to the submitter until it is in `ready`, then to the worker that
+ *    took it until it is in `finished`; but for `cancelled` and, under pool_lock, `worker`.
+ *  - All else is the submitter's: it is the thread that owns the loop.
+ */
+#ifndef THREADPOOL_MODEL_H
+#define THREADPOOL_MODEL_H
+#include <stdatomic.h>
+
+#include "core/env/env.h"
+#include "strategies/common/guest.h"
+#include "strategies/common/host.h"
+
+struct tp_node { /* an image of the chain */
+    struct strategy_image *image;
+    struct tp_node *backing; /* NULL: unallocated reads zeros */
+    struct blk_file *file;
+    uint64_t end; /* guest bytes that can be seen of it, through the images above */
+    uint64_t size_at_open;
+    struct env_mutex lock;
+    atomic_bool held;   /* lock is; only to count who finds it so */
+    struct qcow2 *core; /* under lock. NULL: raw */
+    struct tp_request *asleep, **end_asleep; /* under lock; oldest first */
+    uint64_t wakeups, lock_waits;            /* under lock */
+};
+
+struct tp_where { /* bytes, found */
+    struct tp_node *node;
+    struct qcow2_extent ext; /* pinned until tp_unmap() */
+};
+
+struct tp_worker {
+    struct strategy_image *image;
+    struct env_thread thread;
+    struct loop *loop;          /* its own: it blocks in aio_run() */
+    struct tp_request *request; /* that it runs; its own to look at */
+    struct loop_bh started;     /* to the submitter's loop */
+    struct loop_bh nudge;       /* to its own loop: look whether you are cancelled */
+    bool nudged;                /* under pool_lock: nudge is on its way */
+    int result;                 /* of starting */
+    struct error err;
+};
+
+struct tp_request { /* a slot; everything else of a request is on the worker's stack */
+    struct strategy_image *image;
+    struct guest_req *guest;
+    struct tp_worker *worker;
+    struct tp_request *next; /* free, ready, finished, or asleep */
+    qcow2_chan chan;         /* asleep on */
+    struct env_cond wakeup;
+    bool awake; /* under the node's lock */
+    struct qcow2_need need;
+    struct aio aio;
+    struct iovec iov; /* of metadata */
+    int result;
+    atomic_bool cancelled;
+    bool transfers;       /* aio carries data: it may be cancelled */
+    bool changed;         /* metadata; with through, sync before completing */
+    struct iovec part[2]; /* head and tail of an allocating write */
+    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+};
+
+enum tp_state { TP_OPENING, TP_RUNNING, TP_CLOSING };
+
+struct strategy_image {
+    struct loop *loop;
+    struct env *env;
+    struct tp_node *nodes; /* the top first */
+    unsigned node_count;
+    bool hold, through, writable;
+    enum tp_state state; /* changes only while no request is about */
+    struct error *err;   /* of opening */
+
+    struct tp_request *slots, *free;
+    struct guest_queue queue;     /* not admitted yet */
+    struct guest_queue cancelled; /* never will be */
+    struct loop_bh cancel_bh;
+    unsigned depth, draining;
+    unsigned in_flight; /* requests admitted */
+    bool idle;          /* none */
+    atomic_ullong bytes_copied;
+
+    struct tp_worker *workers;
+    unsigned worker_count, threads_started, loops_started;
+    bool all_started;
+    struct loop_options engine; /* of each worker */
+    struct env_mutex pool_lock;
+    struct env_cond work;
+    struct tp_request *ready, **end_ready;       /* under pool_lock; oldest first */
+    struct tp_request *finished, **end_finished; /* under pool_lock; oldest first */
+    unsigned resting; /* under pool_lock: workers without work */
+    bool
+        telling; /* under pool_lock: the bottom half that empties `finished` is on its way */
+    struct loop_bh tell;
+    bool stop; /* under pool_lock */
+};
+
+/* engine.c: from the guest's request to a worker, and back. tp_load and tp_run are the
+ * worker's, the others the submitter's. */
+int tp_open(struct strategy_image **, const struct strategy_options *, struct error *);
+int tp_load(struct tp_request *);
+void tp_submit(struct strategy_image *, struct guest_req *);
+void tp_admit(struct strategy_image *);
+void tp_start(struct tp_request *);
+int tp_run(struct tp_request *);
+void tp_finish(struct tp_request *);
+void tp_cancel(struct strategy_image *, struct guest_req *);
+void tp_drain_begin(struct strategy_image *);
+void tp_drain_end(struct strategy_image *);
+void tp_stats(struct strategy_image *, struct strategy_stats *);
+int tp_close(struct strategy_image *);
+
+/* settle.c: all that waits, on a worker. All but tp_wake_sleepers() and tp_defer() block. */
+void tp_begin(struct tp_node *);
+void tp_end(struct tp_node *);
+/* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:
+ * give its ticket up. */
+int tp_settle(struct tp_request *, struct tp_node *, int verdict);
+void tp_sleep(struct tp_request *, struct tp_node *);
+void tp_wake_sleepers(struct tp_node *);
+int tp_owed(struct tp_request *, struct tp_node *);
+int tp_transfer(struct tp_request *); /* aio as host_data() filled it */
+int tp_decompress(struct tp_request *, const struct tp_where *);
+void tp_defer(
+    struct tp_request *); /* finish in a bottom half of the submitter's loop */
+
+/* read.c */
+int tp_read(struct tp_request *);
+int tp_read_range(struct tp_request *, struct tp_node *, uint64_t guest, uint64_t len,
+                  const struct iovec *, int iovcnt);
+int tp_map(struct tp_request *, struct tp_node *, uint64_t guest, uint64_t len,
+           struct tp_where *);
+void tp_unmap(struct tp_where *);
+/* The whole extent into the vector, `at` bytes from its start. */
+int tp_read_extent(struct tp_request *, const struct tp_where *, const struct iovec *,
+                   int iovcnt, size_t at);
+int tp_read_compressed(struct tp_request *, const struct tp_where *,
+                       const struct iovec *, int iovcnt, size_t at);
+
+/* write.c */
+int tp_write(struct tp_request *);
+int tp_write_range(struct tp_request *, uint64_t guest, uint64_t len,
+                   const struct iovec *, int iovcnt);
+int tp_plan(struct tp_request *, uint64_t guest, uint64_t len, struct qcow2_write *);
+int tp_write_cow(struct tp_request *, const struct qcow2_write *);
+int tp_write_data(struct tp_request *, const struct qcow2_write *, const struct iovec *,
+                  int iovcnt, size_t at);
+void tp_commit(struct tp_request *, struct qcow2_write *, int ret);
+
+/* discard.c */
+int tp_zero(struct tp_request *);
+int tp_write_zeros(struct tp_request *, uint64_t guest, uint64_t len);
+int tp_discard(struct tp_request *);
+
+/* flush.c */
+int tp_flush(struct tp_request *);
+int tp_through(struct tp_request *);
+int tp_sync(struct tp_request *);
+int tp_close_sync(struct tp_request *);
+
+#endif
