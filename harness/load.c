@@ -1,0 +1,400 @@
+#include "harness/load.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/crc32c.h"
+
+enum { BUFFER_ALIGN = 4096 };
+
+/* Written into every block, so that no two writes of a run are the same bytes. */
+struct stamp {
+    uint64_t offset, sequence;
+};
+
+struct slot {
+    struct guest_req req; /* first: done() gets it back */
+    struct load *load;
+    uint64_t start_ns;
+    struct iovec read, write;
+    enum load_dir dir;
+};
+
+struct load {
+    struct load_options o;
+    struct env *env;
+    struct workload work;
+    struct load_result *res;
+    struct slot *slot;
+    unsigned slots, inflight;
+    char *memory;
+
+    /* next request: what sort of thing comes, given the phase */
+    bool (*next)(struct load *, struct slot *);
+    uint64_t left;                 /* requests still to be made */
+    uint64_t flush_every, written; /* fsync=N */
+    uint64_t block;                /* verify phase, content: where it is */
+    uint64_t sequence;
+    uint64_t ramp_end_ns, deadline_ns;
+    bool measuring, timed, stopped;
+
+    bool verifying; /* headers in what is written */
+    bool check;     /* reads are compared */
+    struct verify verify;
+};
+
+/* ---- one request ---- */
+
+static void submit(struct load *l, struct slot *s)
+{
+    static const enum guest_op op[LOAD_DIRS] = {GUEST_READ, GUEST_WRITE, GUEST_DISCARD,
+                                                GUEST_FLUSH};
+    struct guest_req *r = &s->req;
+
+    r->op = op[s->dir];
+    r->iovcnt = s->dir == LOAD_READ || s->dir == LOAD_WRITE;
+    r->iov = s->dir == LOAD_READ ? &s->read : &s->write;
+    l->inflight++;
+    l->o.strategy->submit(l->o.image, r);
+}
+
+static void stop(struct load *l, int error, const struct slot *s)
+{
+    static const char *const name[LOAD_DIRS] = {"read", "write", "discard", "flush"};
+
+    l->stopped = true;
+    if (!error || l->res->error)
+        return;
+    l->res->error = error;
+    if (s->dir == LOAD_SYNC)
+        snprintf(l->res->error_text, sizeof(l->res->error_text), "flush: %s",
+                 strerror(-error));
+    else
+        snprintf(l->res->error_text, sizeof(l->res->error_text),
+                 "%s of %llu bytes at offset %llu: %s", name[s->dir],
+                 (unsigned long long)s->req.len, (unsigned long long)s->req.offset,
+                 strerror(-error));
+}
+
+/* Measuring begins: what came before does not count. Cold, once a run. */
+static __attribute__((noinline)) void start_measuring(struct load *l, uint64_t now)
+{
+    for (int i = 0; i < LOAD_DIRS; i++)
+        hist_reset(&l->res->lat[i]);
+    memset(l->res->bytes, 0, sizeof(l->res->bytes));
+    l->measuring = true;
+    l->res->start_ns = now;
+    if (l->o.on_start)
+        l->o.on_start(l->o.opaque);
+}
+
+static void check_read(struct load *l, struct slot *s)
+{
+    if (!verify_check(&l->verify, s->req.offset, s->read.iov_base) &&
+        l->o.job->verify_fatal)
+        stop(l, 0, s);
+}
+
+static void done(struct guest_req *r)
+{
+    struct slot *s = (struct slot *)r;
+    struct load *l = s->load;
+    uint64_t now = env_now_ns(l->env);
+
+    l->inflight--;
+    if (__builtin_expect(r->result < 0, 0)) {
+        stop(l, r->result, s);
+    } else {
+        hist_add(&l->res->lat[s->dir], now - s->start_ns);
+        l->res->bytes[s->dir] += r->len;
+    }
+    if (l->verifying && s->dir != LOAD_SYNC && s->dir != LOAD_READ)
+        verify_ended(&l->verify, r->offset);
+    if (l->check && s->dir == LOAD_READ && r->result >= 0)
+        check_read(l, s);
+    if (l->o.progress)
+        ++*l->o.progress;
+    if (__builtin_expect(!l->measuring && now >= l->ramp_end_ns, 0))
+        start_measuring(l, now);
+    if (l->timed && now >= l->deadline_ns)
+        l->stopped = true;
+    if (l->stopped || (l->o.stop && *l->o.stop) || !l->next(l, s))
+        return;
+    s->start_ns = now;
+    submit(l, s);
+}
+
+/* ---- what comes next, phase by phase ---- */
+
+static void fill(struct load *l, struct slot *s)
+{
+    if (l->verifying) {
+        verify_write_begin(&l->verify, s->req.offset, s->write.iov_base);
+    } else if (!l->o.job->zero_buffers) {
+        struct stamp stamp = {s->req.offset, ++l->sequence};
+        memcpy(s->write.iov_base, &stamp, s->req.len < 16 ? s->req.len : 16);
+    }
+}
+
+static bool next_of_workload(struct load *l, struct slot *s)
+{
+    if (l->flush_every && l->written == l->flush_every) {
+        l->written = 0;
+        s->dir = LOAD_SYNC;
+        s->req.offset = s->req.len = 0;
+        return true;
+    }
+    if (!l->left)
+        return false;
+    l->left--;
+    s->dir = workload_next(&l->work, &s->req.offset);
+    s->req.len = l->work.bs;
+    if (s->dir == LOAD_WRITE) {
+        l->written++;
+        fill(l, s);
+    } else if (s->dir == LOAD_TRIM && l->verifying) {
+        verify_trim_begin(&l->verify, s->req.offset);
+    }
+    return true;
+}
+
+static bool next_to_verify(struct load *l, struct slot *s)
+{
+    for (; l->block < l->work.blocks; l->block++) {
+        uint64_t offset = l->work.start + l->block * l->work.bs;
+        if (!verify_expects(&l->verify, offset))
+            continue;
+        l->block++;
+        s->dir = LOAD_READ;
+        s->req.offset = offset;
+        s->req.len = l->work.bs;
+        return true;
+    }
+    return false;
+}
+
+/* ---- phases ---- */
+
+static bool next_last_flush(struct load *l, struct slot *s)
+{
+    if (!l->left)
+        return false;
+    l->left--;
+    s->dir = LOAD_SYNC;
+    s->req.offset = s->req.len = 0;
+    return true;
+}
+
+/* Starts what fits in flight, then turns the loop until everything has ended. */
+static void turn_until_idle(struct load *l, unsigned depth,
+                            bool (*next)(struct load *, struct slot *))
+{
+    l->next = next;
+    l->stopped = false;
+    for (unsigned i = 0; i < depth && next(l, &l->slot[i]); i++) {
+        l->slot[i].start_ns = env_now_ns(l->env);
+        submit(l, &l->slot[i]);
+    }
+    while (l->inflight)
+        loop_turn(l->o.loop, true);
+    l->res->end_ns = env_now_ns(l->env);
+    l->res->interrupted = l->o.stop && *l->o.stop;
+}
+
+int load_run(struct load *l, struct load_result *res)
+{
+    const struct job *j = l->o.job;
+    uint64_t now = env_now_ns(l->env);
+
+    l->res = res;
+    l->check = l->verifying && !job_writes(j);
+    l->left = l->work.requests;
+    if (l->o.goal)
+        *l->o.goal = j->time_based ? 0 : l->left;
+    l->timed = j->runtime_ns > 0;
+    l->ramp_end_ns = now + j->ramp_ns;
+    l->deadline_ns = l->ramp_end_ns + j->runtime_ns;
+    if (!j->ramp_ns)
+        start_measuring(l, now);
+    turn_until_idle(l, l->slots, next_of_workload);
+    if (!l->measuring) /* all was over before the ramp was */
+        start_measuring(l, env_now_ns(l->env));
+    l->timed = false;
+    if (j->end_fsync && !res->error && !res->interrupted) {
+        l->left = 1;
+        turn_until_idle(l, 1, next_last_flush);
+    }
+    return res->error;
+}
+
+/* verify_only: what load_run would have written, without writing it. */
+static void replay(struct load *l)
+{
+    uint64_t offset;
+
+    for (uint64_t i = 0; i < l->work.requests; i++) {
+        enum load_dir dir = workload_next(&l->work, &offset);
+        if (dir == LOAD_WRITE)
+            verify_write_begin(&l->verify, offset, NULL);
+        else if (dir == LOAD_TRIM)
+            verify_trim_begin(&l->verify, offset);
+        if (dir != LOAD_READ)
+            verify_ended(&l->verify, offset);
+    }
+}
+
+int load_verify(struct load *l, struct load_result *res)
+{
+    l->res = res;
+    l->check = true;
+    l->block = 0;
+    if (l->o.job->verify_only)
+        replay(l);
+    if (l->o.goal)
+        *l->o.goal = 0;
+    l->measuring = true;
+    res->start_ns = env_now_ns(l->env);
+    turn_until_idle(l, l->slots, next_to_verify);
+    return res->error ? res->error : l->verify.bad ? -EILSEQ : 0;
+}
+
+const struct verify *load_verified(const struct load *l)
+{
+    return l->verifying ? &l->verify : NULL;
+}
+
+/* ---- the whole disk ---- */
+
+struct content {
+    struct guest_req req;
+    bool done;
+};
+
+static void content_done(struct guest_req *r) { ((struct content *)r)->done = true; }
+
+int load_content(struct load *l, uint32_t *crc)
+{
+    enum { PIECE = 1 << 20 };
+    struct iovec iov = {NULL, 0};
+    int ret = posix_memalign(&iov.iov_base, BUFFER_ALIGN, PIECE);
+
+    if (ret)
+        return -ret;
+    *crc = 0;
+    for (uint64_t at = 0; at < l->o.disk_size && !ret; at += iov.iov_len) {
+        uint64_t left = l->o.disk_size - at;
+        iov.iov_len = left < PIECE ? (size_t)left : PIECE;
+        struct content c = {.req = {.op = GUEST_READ,
+                                    .offset = at,
+                                    .len = iov.iov_len,
+                                    .iov = &iov,
+                                    .iovcnt = 1,
+                                    .done = content_done}};
+        l->o.strategy->submit(l->o.image, &c.req);
+        loop_run_until(l->o.loop, &c.done);
+        ret = c.req.result;
+        *crc = crc32c(*crc, iov.iov_base, iov.iov_len);
+    }
+    free(iov.iov_base);
+    return ret;
+}
+
+/* ---- set up ---- */
+
+static int buffers(struct load *l, struct error *err)
+{
+    const struct job *j = l->o.job;
+    size_t stride = (j->bs + BUFFER_ALIGN - 1) & ~(size_t)(BUFFER_ALIGN - 1);
+    bool reads = j->rw.read || l->verifying, writes = j->rw.write;
+    size_t size = stride * l->slots * (size_t)(reads + writes);
+    struct rng rng = {l->o.seed};
+    char *at;
+
+    if (!size)
+        return 0;
+    if (posix_memalign((void **)&l->memory, BUFFER_ALIGN, size))
+        return error_set(err, -ENOMEM, "iodepth=%u bs=%llu: no memory for the buffers",
+                         l->slots, (unsigned long long)j->bs);
+    memset(l->memory, 0, size);
+    at = l->memory;
+    for (unsigned i = 0; i < l->slots; i++) {
+        struct slot *s = &l->slot[i];
+        if (reads) {
+            s->read = (struct iovec){at, j->bs};
+            at += stride;
+        }
+        if (writes) {
+            s->write = (struct iovec){at, j->bs};
+            at += stride;
+        }
+    }
+    /* The same noise in every slot: what is written depends on the request alone. */
+    if (!writes || j->zero_buffers)
+        return 0;
+    for (size_t i = 0; i + 8 <= stride; i += 8) {
+        uint64_t noise = rng_next(&rng);
+        memcpy((char *)l->slot[0].write.iov_base + i, &noise, 8);
+    }
+    for (unsigned i = 1; i < l->slots; i++)
+        memcpy(l->slot[i].write.iov_base, l->slot[0].write.iov_base, stride);
+    return 0;
+}
+
+static int set_up(struct load *l, struct error *err)
+{
+    const struct job *j = l->o.job;
+    int ret = workload_init(&l->work, j, l->o.disk_size, l->o.seed, err);
+
+    if (ret < 0)
+        return ret;
+    l->verifying = j->verify != VERIFY_NONE;
+    l->flush_every = j->fsync ? j->fsync : j->fdatasync;
+    l->slots = (unsigned)j->iodepth;
+    l->slot = calloc(l->slots, sizeof(*l->slot));
+    if (!l->slot)
+        return error_set(err, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i < l->slots; i++) {
+        l->slot[i].load = l;
+        l->slot[i].req.done = done;
+    }
+    if (j->verify_only && l->work.requests == UINT64_MAX)
+        return error_set(err, -EINVAL,
+                         "verify_only: a time_based job cannot be repeated");
+    if (l->verifying) {
+        bool table = j->rw.write || j->rw.trim;
+        ret = verify_init(&l->verify, l->work.start, l->work.bs, l->work.blocks,
+                          l->o.seed, table, err);
+        if (ret < 0)
+            return ret;
+    }
+    return buffers(l, err);
+}
+
+int load_create(struct load **out, const struct load_options *o, struct error *err)
+{
+    struct load *l = calloc(1, sizeof(*l));
+
+    if (!l)
+        return error_set(err, -ENOMEM, "out of memory");
+    l->o = *o;
+    l->env = loop_env(o->loop);
+    int ret = set_up(l, err);
+    if (ret < 0) {
+        load_destroy(l);
+        return ret;
+    }
+    *out = l;
+    return 0;
+}
+
+void load_destroy(struct load *l)
+{
+    assert(!l->inflight);
+    verify_destroy(&l->verify);
+    free(l->memory);
+    free(l->slot);
+    free(l);
+}

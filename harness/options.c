@@ -1,0 +1,679 @@
+/* The table of options and its parsers. See options.h. */
+#include "harness/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { FLAG, COUNT, BYTES, TIME, TEXT, AMOUNT, CHOICE, RW, PERCENTILES, NOOP };
+
+struct option_def {
+    const char *name, *alias; /* alias: fio's other name */
+    enum kind kind;
+    size_t at;
+    uint64_t min, max;
+    const char
+        *choices; /* CHOICE: "a|b", the index is stored (FLAG-sized if of_bool) */
+    bool of_bool, global;
+    const char *group, *help;
+};
+
+#define AT(field) offsetof(struct job, field)
+static const struct option_def defs[] = {
+    {"image", "filename", TEXT, AT(image), .group = "What to run on",
+     .help = "the image file (or name it on the command line)"},
+    {"format", NULL, CHOICE, AT(format), .choices = "raw|qcow2",
+     .help = "of the image; probed by its magic if not given"},
+    {"strategy", NULL, TEXT, AT(strategy), .global = true,
+     .help = "NAME[:setting=value,...], ./mine.so, a comma list, or all"},
+    {"engine", "ioengine", TEXT, AT(engine),
+     .help = "sync, threads, linux-aio (libaio), io_uring, sim"},
+    {"direct", NULL, FLAG, AT(direct), .help = "O_DIRECT on the host"},
+    {"metadata-writes", NULL, CHOICE, AT(through), .choices = "back|through",
+     .of_bool = true,
+     .help = "when changed metadata goes to the disk: on flush and "
+             "eviction, or before each request completes"},
+    {"cache-size", NULL, BYTES, AT(cache), 4096, 1ull << 40,
+     .help = "metadata cache of the top image"},
+    {"grow", NULL, BYTES, AT(grow), 0, 1ull << 40,
+     .help = "the file grows ahead of need by this much; 0: off"},
+    {"punch", NULL, FLAG, AT(punch), .help = "give freed clusters back to the host"},
+    {"filter", NULL, TEXT, AT(filters),
+     .help = "I/O filters, e.g. delay:read=100us;fault:write=3,error=EIO"},
+    {"batch", NULL, COUNT, AT(batch), 0, 4096,
+     .help = "most host I/Os per submission; 0: no limit"},
+    {"workers", NULL, COUNT, AT(workers), 0, 1024,
+     .help = "threads of the engine `threads`; 0: its default"},
+    {"sim-model", NULL, TEXT, AT(sim_model), .help = "device model of the engine sim"},
+    {"allow-write", NULL, FLAG, AT(allow_write),
+     .help = "let a writing workload loose on an image that holds data"},
+    {"copy", NULL, FLAG, AT(copy),
+     .help =
+         "work on a temporary copy beside the image (always so with several trials)"},
+    {"allow-backing", NULL, FLAG, AT(allow_backing),
+     .help = "open the backing files that the image names"},
+    {"no-lock", NULL, FLAG, AT(no_lock), .help = "do not lock the image (qemu's -U)"},
+
+    {"name", NULL, TEXT, AT(name), .group = "Workload, as in fio",
+     .help = "of the job"},
+    {"rw", "readwrite", RW, AT(rw),
+     .help = "[rand]read, write, rw, trim, trimwrite; `:NR` skips NR bytes after each "
+             "request (random: NR requests in a row)"},
+    {"bs", "blocksize", BYTES, AT(bs), 1, 64u << 20, .help = "bytes per request"},
+    {"iodepth", NULL, COUNT, AT(iodepth), 1, OPTION_DEPTH_MAX,
+     .help = "requests kept in flight"},
+    {"size", NULL, AMOUNT, AT(size), .help = "of the region worked on; N% of the disk"},
+    {"offset", NULL, AMOUNT, AT(offset),
+     .help = "where the region begins; N% of the disk"},
+    {"io_size", "io_limit", AMOUNT, AT(io_size),
+     .help = "bytes to transfer; the region is gone round again if need be"},
+    {"number_ios", NULL, COUNT, AT(number_ios), 0, UINT64_MAX,
+     .help = "requests to make, at most"},
+    {"loops", NULL, COUNT, AT(loops), 1, 1u << 30, .help = "passes over the region"},
+    {"runtime", NULL, TIME, AT(runtime_ns),
+     .help = "at most this long; plain: seconds"},
+    {"time_based", NULL, FLAG, AT(time_based), .help = "go on until runtime is over"},
+    {"ramp_time", NULL, TIME, AT(ramp_ns), .help = "run this long before measuring"},
+    {"rwmixread", NULL, COUNT, AT(rwmixread), 0, 100,
+     .help = "per cent reads in a mix"},
+    {"randseed", NULL, COUNT, AT(randseed), 0, UINT64_MAX,
+     .help = "of offsets, mix and data; default: --seed"},
+    {"norandommap", NULL, FLAG, AT(norandommap),
+     .help = "draw offsets freely instead of each block once a pass"},
+    {"fsync", NULL, COUNT, AT(fsync), 0, 1u << 30,
+     .help = "flush after every N writes"},
+    {"fdatasync", NULL, COUNT, AT(fdatasync), 0, 1u << 30, .help = "the same"},
+    {"end_fsync", NULL, FLAG, AT(end_fsync), .help = "one flush at the end, measured"},
+    {"verify", NULL, CHOICE, AT(verify), .choices = "none|crc32c",
+     .help = "headers with checksums in what is written; read back and compared"},
+    {"do_verify", NULL, FLAG, AT(do_verify), .help = "read back after writing"},
+    {"verify_only", NULL, FLAG, AT(verify_only),
+     .help = "write nothing: check what the same job wrote before"},
+    {"verify_fatal", NULL, FLAG, AT(verify_fatal),
+     .help = "stop at the first bad block"},
+    {"verify-content", NULL, FLAG, AT(verify_content),
+     .help = "crc32c over the whole disk at the end; must agree between strategies"},
+    {"zero_buffers", NULL, FLAG, AT(zero_buffers), .help = "write zeros, not noise"},
+    {"numjobs", NULL, COUNT, AT(numjobs), 1, UINT64_MAX, .help = "1"},
+    {"kb_base", NULL, COUNT, AT(kb_base), 1000, 1024,
+     .help = "what k means: 1024 or 1000; KiB is 1024 always (fio: the opposite one)"},
+    {"percentile_list", NULL, PERCENTILES, 0, .help = "e.g. 50:90:99.9"},
+    {"stonewall", "wait_for_previous", NOOP, 0,
+     .help = "accepted: jobs always run one after the other"},
+    {"group_reporting", NULL, NOOP, 0, .help = "accepted: numjobs is 1"},
+    {"thread", NULL, NOOP, 0, .help = "accepted: numjobs is 1"},
+
+    {"trials", NULL, COUNT, AT(trials), 1, 10000, .global = true,
+     .group = "How to measure", .help = "per strategy; default 1, for several 5"},
+    {"cpus", NULL, COUNT, AT(cpus), 0, 1024, .global = true,
+     .help = "pin the process to so many CPUs; 0: all"},
+    {"seed", NULL, COUNT, AT(seed), 0, UINT64_MAX, .global = true,
+     .help = "of all that is random: order of trials, simulator, randseed"},
+    {"stall", NULL, FLAG, AT(stall), .global = true,
+     .help = "one more trial each with a heartbeat on the loop: its lateness"},
+    {"turn-probe", NULL, FLAG, AT(turn_probe), .global = true,
+     .help = "measure how long each turn of the loop keeps it busy (on)"},
+    {"invalidate", NULL, FLAG, AT(invalidate), .global = true,
+     .help = "drop the image from the host's page cache before each job (on)"},
+    {"no-fork", NULL, FLAG, AT(no_fork), .global = true,
+     .help = "run trials in this process, for debuggers"},
+    {"output-format", NULL, CHOICE, AT(output_format), .choices = "text|json|json+",
+     .global = true, .group = "Output", .help = "json+ has the histograms too"},
+    {"output", NULL, TEXT, AT(output), .global = true, .help = "to this file"},
+    {"no-manifest-host", NULL, FLAG, AT(no_manifest_host), .global = true,
+     .help = "leave out what differs between machines and moments"},
+    {"quiet", NULL, FLAG, AT(quiet), .global = true, .help = "no progress, no notes"},
+};
+enum { DEFS = sizeof(defs) / sizeof(defs[0]) };
+
+static void *field(const struct job *j, const struct option_def *d)
+{
+    return (char *)(uintptr_t)j + d->at;
+}
+
+/* ---- names ---- */
+
+static bool same_name(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++)
+        if (*a != *b && !(strchr("-_", *a) && strchr("-_", *b)))
+            return false;
+    return *a == *b;
+}
+
+static const struct option_def *find(const char *name)
+{
+    for (unsigned i = 0; i < DEFS; i++)
+        if (same_name(name, defs[i].name) ||
+            (defs[i].alias && same_name(name, defs[i].alias)))
+            return &defs[i];
+    return NULL;
+}
+
+/* Levenshtein's distance; words longer than the row are never near. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    unsigned row[64], n = (unsigned)strlen(b);
+
+    if (n >= 63 || strlen(a) >= 63)
+        return 99;
+    for (unsigned j = 0; j <= n; j++)
+        row[j] = j;
+    for (unsigned i = 1; a[i - 1]; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= n; j++) {
+            unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            unsigned other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            row[j] = change < other ? change : other;
+        }
+    }
+    return row[n];
+}
+
+const char *nearest_name(const char *word, const char *(*nth)(void *, unsigned),
+                         void *opaque)
+{
+    const char *best = NULL, *name;
+    unsigned len = (unsigned)strlen(word), limit = len < 4 ? 1 : len < 8 ? 2 : 3;
+
+    for (unsigned i = 0; (name = nth(opaque, i)); i++) {
+        unsigned d = edit_distance(word, name);
+        if (d <= limit) {
+            best = name;
+            limit = d ? d - 1 : 0;
+            if (!d)
+                break;
+        }
+    }
+    return best;
+}
+
+static const char *nth_option(void *opaque, unsigned i)
+{
+    (void)opaque;
+    return i < DEFS                               ? defs[i].name
+           : i < 2 * DEFS && defs[i - DEFS].alias ? defs[i - DEFS].alias
+           : i < 2 * DEFS                         ? ""
+                                                  : NULL;
+}
+
+static int unknown(const char *name, struct error *err)
+{
+    const char *near = nearest_name(name, nth_option, NULL);
+
+    if (near && *near)
+        return error_set(err, -ENOENT, "unknown option `%s`; the nearest is `%s`", name,
+                         near);
+    return error_set(err, -ENOENT,
+                     "unknown option `%s`; `asyncow run --help` lists them all", name);
+}
+
+bool job_option_wants_value(const char *name)
+{
+    const struct option_def *d = find(name);
+    return d && d->kind != FLAG && d->kind != NOOP;
+}
+
+bool job_option_global(const char *name)
+{
+    const struct option_def *d = find(name);
+    return d && d->global;
+}
+
+/* ---- values ---- */
+
+static int parse_count(const char *text, uint64_t *value)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)*text))
+        return -EINVAL;
+    errno = 0;
+    *value = strtoull(text, &end, 0);
+    return *end || errno ? -EINVAL : 0;
+}
+
+int parse_bytes(const char *text, uint64_t kb_base, uint64_t *bytes)
+{
+    static const char units[] = "kmgtp";
+    char *end;
+    double factor = 1;
+
+    if (!isdigit((unsigned char)*text) && *text != '.')
+        return -EINVAL;
+    errno = 0;
+    uint64_t whole = strtoull(text, &end, 0);
+    double value = (double)whole;
+    bool fraction = *end == '.' || *text == '.';
+    if (fraction)
+        value = strtod(text, &end);
+    const char *unit = *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
+    if (unit && *unit) {
+        bool binary = tolower((unsigned char)end[1]) == 'i';
+        factor = pow(binary ? 1024 : (double)kb_base, (double)(unit - units + 1));
+        end += binary ? 2 : 1;
+    }
+    if (tolower((unsigned char)*end) == 'b')
+        end++;
+    if (*end || errno || value * factor >= 0x1p63)
+        return -EINVAL;
+    *bytes = fraction ? (uint64_t)(value * factor) : whole * (uint64_t)factor;
+    return 0;
+}
+
+int parse_time_ns(const char *text, uint64_t *ns)
+{
+    static const struct {
+        const char *unit;
+        double ns;
+    } units[] = {{"", 1e9},     {"s", 1e9},    {"ns", 1},     {"us", 1e3},
+                 {"usec", 1e3}, {"ms", 1e6},   {"msec", 1e6}, {"m", 60e9},
+                 {"h", 3600e9}, {"d", 86400e9}};
+    char *end;
+
+    if (!isdigit((unsigned char)*text) && *text != '.')
+        return -EINVAL;
+    double value = strtod(text, &end);
+    for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (!strcasecmp(end, units[i].unit) && value * units[i].ns < 0x1p62) {
+            *ns = (uint64_t)(value * units[i].ns + 0.5);
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+static int parse_amount(const char *text, uint64_t kb_base, struct amount *a)
+{
+    char *end;
+    double percent = strtod(text, &end);
+
+    *a = (struct amount){.set = true};
+    if (end != text && !strcmp(end, "%")) {
+        a->is_percent = true;
+        a->percent = percent;
+        return percent >= 0 && percent <= 1e6 ? 0 : -EINVAL;
+    }
+    return parse_bytes(text, kb_base, &a->bytes);
+}
+
+uint64_t amount_of(const struct amount *a, uint64_t whole)
+{
+    return a->is_percent ? (uint64_t)((double)whole * a->percent / 100) : a->bytes;
+}
+
+static const struct {
+    const char *name;
+    bool read, write, trim, random, trim_first;
+} rw_names[] = {
+    {"read", 1, 0, 0, 0, 0},
+    {"write", 0, 1, 0, 0, 0},
+    {"trim", 0, 0, 1, 0, 0},
+    {"randread", 1, 0, 0, 1, 0},
+    {"randwrite", 0, 1, 0, 1, 0},
+    {"randtrim", 0, 0, 1, 1, 0},
+    {"rw", 1, 1, 0, 0, 0},
+    {"readwrite", 1, 1, 0, 0, 0},
+    {"randrw", 1, 1, 0, 1, 0},
+    {"trimwrite", 0, 1, 1, 0, 1},
+    {"randtrimwrite", 0, 1, 1, 1, 1},
+};
+
+static const char *nth_rw(void *opaque, unsigned i)
+{
+    (void)opaque;
+    return i < sizeof(rw_names) / sizeof(rw_names[0]) ? rw_names[i].name : NULL;
+}
+
+static int parse_rw(const char *text, uint64_t kb_base, struct rw_mode *rw,
+                    struct error *err)
+{
+    char name[16];
+    const char *colon = strchrnul(text, ':');
+    size_t len = (size_t)(colon - text);
+
+    snprintf(name, sizeof(name), "%.*s", len < 16 ? (int)len : 15, text);
+    for (unsigned i = 0; nth_rw(NULL, i); i++) {
+        if (strlen(rw_names[i].name) != len || strcmp(name, rw_names[i].name))
+            continue;
+        *rw = (struct rw_mode){rw_names[i].read,
+                               rw_names[i].write,
+                               rw_names[i].trim,
+                               rw_names[i].random,
+                               rw_names[i].trim_first,
+                               0,
+                               ""};
+        snprintf(rw->text, sizeof(rw->text), "%s", text);
+        if (!*colon)
+            return 0;
+        if (parse_bytes(colon + 1, kb_base, &rw->skip) < 0 || strlen(text) >= 40)
+            return error_set(err, -EINVAL,
+                             "rw: `%s` after the colon is no number of %s", colon + 1,
+                             rw->random ? "requests" : "bytes to skip");
+        return 0;
+    }
+    const char *near = nearest_name(name, nth_rw, NULL);
+    return error_set(
+        err, -EINVAL,
+        "rw: `%s` is not known%s%s%s; one of read, write, rw, trim, trimwrite "
+        "or the same with `rand` in front",
+        text, near ? ", the nearest is `" : "", near ? near : "", near ? "`" : "");
+}
+
+static int parse_percentiles(struct job *j, const char *text, struct error *err)
+{
+    const char *p = text;
+
+    j->percentiles = 0;
+    while (*p) {
+        char *end;
+        double v = strtod(p, &end);
+        if (end == p || (*end && *end != ':') || v < 0 || v > 100)
+            return error_set(err, -EINVAL,
+                             "percentile_list: `%s` is not a list like 50:90:99.9",
+                             text);
+        if (j->percentiles == OPTION_PERCENTILES_MAX)
+            return error_set(err, -EINVAL, "percentile_list: more than %d",
+                             OPTION_PERCENTILES_MAX);
+        j->percentile[j->percentiles++] = v;
+        p = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+/* The index of value among "a|b|c", or -1. */
+static int choice_index(const char *choices, const char *value)
+{
+    size_t len = strlen(value);
+
+    for (int i = 0; *choices; i++) {
+        size_t n = strcspn(choices, "|");
+        if (n == len && !strncmp(choices, value, n))
+            return i;
+        choices += n + (choices[n] == '|');
+    }
+    return -1;
+}
+
+static int set_choice(struct job *j, const struct option_def *d, const char *value,
+                      struct error *err)
+{
+    int i = choice_index(d->choices, value);
+
+    if (i < 0 && d->at == AT(output_format) && !strcmp(value, "normal"))
+        i = 0; /* fio's name */
+    if (i < 0)
+        return error_set(err, -EINVAL, "%s: `%s` is not one of %s", d->name, value,
+                         d->choices);
+    if (d->at == AT(format)) {
+        free(j->format);
+        j->format = strdup(value);
+        return j->format ? 0 : -ENOMEM;
+    }
+    if (d->of_bool)
+        *(bool *)field(j, d) = i;
+    else
+        *(uint64_t *)field(j, d) = (uint64_t)i;
+    return 0;
+}
+
+static int set_flag(struct job *j, const struct option_def *d, const char *value,
+                    struct error *err)
+{
+    bool on = !value || !strcmp(value, "1") || !strcmp(value, "on") ||
+              !strcmp(value, "yes") || !strcmp(value, "true");
+
+    if (!on && strcmp(value, "0") && strcmp(value, "off") && strcmp(value, "no") &&
+        strcmp(value, "false"))
+        return error_set(err, -EINVAL, "%s: `%s` is neither 0 nor 1", d->name, value);
+    *(bool *)field(j, d) = on;
+    return 0;
+}
+
+static int set_count(struct job *j, const struct option_def *d, const char *value,
+                     struct error *err)
+{
+    uint64_t v = 0;
+    int ret = d->kind == TIME    ? parse_time_ns(value, &v)
+              : d->kind == BYTES ? parse_bytes(value, j->kb_base, &v)
+                                 : parse_count(value, &v);
+
+    if (ret < 0)
+        return error_set(err, ret, "%s: `%s` is not %s", d->name, value,
+                         d->kind == TIME    ? "a time such as 10, 500ms or 2m"
+                         : d->kind == BYTES ? "a size such as 4096, 4k or 1m"
+                                            : "a whole number");
+    if (d->at == AT(numjobs) && v != 1)
+        return error_set(err, -EINVAL,
+                         "numjobs: %s is not supported: an image has one writer; 1 is "
+                         "(use iodepth for parallel requests)",
+                         value);
+    if (d->max && (v < d->min || v > d->max))
+        return error_set(err, -EINVAL, "%s: %s is out of range, %llu to %llu", d->name,
+                         value, (unsigned long long)d->min, (unsigned long long)d->max);
+    *(uint64_t *)field(j, d) = v;
+    if (d->at == AT(trials))
+        j->trials_set = true;
+    if (d->at == AT(randseed))
+        j->randseed_set = true;
+    return 0;
+}
+
+int job_set(struct job *j, const char *name, const char *value, struct error *err)
+{
+    const struct option_def *d = find(name);
+
+    if (!d)
+        return unknown(name, err);
+    if (d->kind == NOOP)
+        return 0;
+    if (d->kind == FLAG)
+        return set_flag(j, d, value, err);
+    if (!value || !*value)
+        return error_set(err, -EINVAL, "%s: needs a value (%s)", d->name, d->help);
+    switch (d->kind) {
+    case COUNT:
+    case BYTES:
+    case TIME:
+        return set_count(j, d, value, err);
+    case CHOICE:
+        return set_choice(j, d, value, err);
+    case RW:
+        return parse_rw(value, j->kb_base, &j->rw, err);
+    case PERCENTILES:
+        return parse_percentiles(j, value, err);
+    case AMOUNT:
+        if (parse_amount(value, j->kb_base, field(j, d)) < 0)
+            return error_set(err, -EINVAL,
+                             "%s: `%s` is not a size such as 4096, 1g or 50%%", d->name,
+                             value);
+        return 0;
+    default: {
+        char **text = field(j, d);
+        free(*text);
+        *text = strdup(value);
+        return *text ? 0 : -ENOMEM;
+    }
+    }
+}
+
+/* ---- the whole ---- */
+
+void job_init(struct job *j)
+{
+    *j = (struct job){.bs = 4096,
+                      .iodepth = 1,
+                      .loops = 1,
+                      .rwmixread = 50,
+                      .numjobs = 1,
+                      .do_verify = true,
+                      .kb_base = 1024,
+                      .cache = 32u << 20,
+                      .grow = 16u << 20,
+                      .trials = 1,
+                      .seed = 1,
+                      .turn_probe = true,
+                      .invalidate = true};
+    j->rw.read = true;
+    strcpy(j->rw.text, "read");
+}
+
+static bool owns_text(const struct option_def *d)
+{
+    return d->kind == TEXT || d->at == AT(format);
+}
+
+int job_copy(struct job *to, const struct job *from)
+{
+    *to = *from;
+    int ret = 0;
+    for (unsigned i = 0; i < DEFS; i++) {
+        char **text = field(to, &defs[i]);
+        if (defs[i].kind == NOOP || defs[i].kind == PERCENTILES || !owns_text(&defs[i]))
+            continue;
+        if (*text && !(*text = strdup(*text)))
+            ret = -ENOMEM;
+    }
+    return ret;
+}
+
+void job_free(struct job *j)
+{
+    for (unsigned i = 0; i < DEFS; i++) {
+        if (defs[i].kind == NOOP || defs[i].kind == PERCENTILES || !owns_text(&defs[i]))
+            continue;
+        char **text = field(j, &defs[i]);
+        free(*text);
+        *text = NULL;
+    }
+}
+
+bool job_writes(const struct job *j)
+{
+    return (j->rw.write || j->rw.trim) && !j->verify_only;
+}
+
+int job_check(const struct job *j, struct error *err)
+{
+    if (!j->image)
+        return error_set(err, -EINVAL, "no image: give --image FILE");
+    if (j->time_based && !j->runtime_ns)
+        return error_set(err, -EINVAL, "time_based: needs runtime, e.g. runtime=10");
+    if (j->verify == VERIFY_CRC32C && j->bs < 64)
+        return error_set(
+            err, -EINVAL,
+            "verify: the header needs blocks of at least 64 bytes, bs is %llu",
+            (unsigned long long)j->bs);
+    if (j->verify_only && (j->verify == VERIFY_NONE || !j->rw.write))
+        return error_set(err, -EINVAL,
+                         "verify_only: needs verify=crc32c and the rw that wrote");
+    if (j->rw.random && j->rw.skip && j->rw.skip > 1u << 30)
+        return error_set(err, -EINVAL, "rw: %s: at most 2^30 requests in a row",
+                         j->rw.text);
+    if (j->kb_base != 1000 && j->kb_base != 1024)
+        return error_set(err, -EINVAL, "kb_base: 1000 or 1024");
+    return 0;
+}
+
+static const char *value_form(const struct option_def *d)
+{
+    switch (d->kind) {
+    case COUNT:
+        return "=N";
+    case BYTES:
+        return "=SIZE";
+    case TIME:
+        return "=TIME";
+    case AMOUNT:
+        return "=SIZE|N%";
+    case RW:
+        return "=MODE";
+    case TEXT:
+        return "=TEXT";
+    case PERCENTILES:
+        return "=LIST";
+    case CHOICE:
+        return "=";
+    default:
+        return "";
+    }
+}
+
+void job_options_help(FILE *f)
+{
+    for (unsigned i = 0; i < DEFS; i++) {
+        const struct option_def *d = &defs[i];
+        char left[64];
+        if (d->group)
+            fprintf(f, "%s%s:\n", i ? "\n" : "", d->group);
+        snprintf(left, sizeof(left), "--%s%s%s", d->name, value_form(d),
+                 d->kind == CHOICE ? d->choices : "");
+        fprintf(f, "  %-28s %s", left, d->help);
+        if (d->alias)
+            fprintf(f, " (also %s)", d->alias);
+        fputc('\n', f);
+    }
+}
+
+static void amount_text(const struct amount *a, char *out, size_t n)
+{
+    if (a->is_percent)
+        snprintf(out, n, "%g%%", a->percent);
+    else
+        snprintf(out, n, "%llu", (unsigned long long)a->bytes);
+}
+
+static bool value_text(const struct job *j, const struct option_def *d, char *out,
+                       size_t n)
+{
+    switch (d->kind) {
+    case FLAG:
+        snprintf(out, n, "%d", *(bool *)field(j, d));
+        return true;
+    case COUNT:
+    case BYTES:
+        snprintf(out, n, "%llu", (unsigned long long)*(uint64_t *)field(j, d));
+        return d->at != AT(randseed) || j->randseed_set;
+    case TIME:
+        snprintf(out, n, "%gs", (double)*(uint64_t *)field(j, d) / 1e9);
+        return true;
+    case AMOUNT:
+        amount_text(field(j, d), out, n);
+        return ((struct amount *)field(j, d))->set;
+    case RW:
+        snprintf(out, n, "%s", j->rw.text);
+        return true;
+    case CHOICE: {
+        if (d->at == AT(format))
+            return snprintf(out, n, "%s", j->format ? j->format : "") > 0;
+        uint64_t index = d->of_bool ? *(bool *)field(j, d) : *(uint64_t *)field(j, d);
+        const char *p = d->choices;
+        while (index--)
+            p += strcspn(p, "|") + 1;
+        snprintf(out, n, "%.*s", (int)strcspn(p, "|"), p);
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
+void job_each(const struct job *j, void (*fn)(void *, const char *, const char *),
+              void *opaque)
+{
+    for (unsigned i = 0; i < DEFS; i++) {
+        const struct option_def *d = &defs[i];
+        char text[64];
+        if (d->kind == TEXT) {
+            const char *s = *(char **)field(j, d);
+            if (s)
+                fn(opaque, d->name, s);
+        } else if (value_text(j, d, text, sizeof(text))) {
+            fn(opaque, d->name, text);
+        }
+    }
+}

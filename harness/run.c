@@ -1,0 +1,416 @@
+/* asyncow run: options, what must hold before anything runs, trials, report. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/block/engine.h"
+#include "harness/cmd.h"
+#include "harness/copy.h"
+#include "harness/imageinfo.h"
+#include "harness/jobfile.h"
+#include "harness/machine.h"
+#include "harness/module.h"
+#include "harness/report.h"
+#include "harness/rng.h"
+#include "harness/session.h"
+#include "harness/trial.h"
+#include "harness/version.h"
+#include "harness/workload.h"
+
+enum { TRIALS_OF_SEVERAL = 5 };
+
+struct run {
+    struct job base; /* options of the whole run are taken from here */
+    struct job_list jobs;
+    struct module_list strategies;
+    json_t *report, *images;
+    json_t *results; /* one a job and trial, as they ran */
+    char **paths;    /* of each job's image in the trial that runs */
+    bool copies, interrupted, failed;
+};
+
+static void help(void)
+{
+    printf(
+        "Usage: asyncow run [OPTION...] [JOBFILE...]\n\n"
+        "Runs each job (without a job file: the one that the options describe), one "
+        "after\n"
+        "the other, under one strategy or several, and reports throughput, latency, "
+        "stall\n"
+        "and cost. Job files are fio's: [sections], [global], name=value, `#` and `;`\n"
+        "comments; any option below may stand in one, without its dashes. What is "
+        "given on\n"
+        "the command line overrides every job.\n\n"
+        "  asyncow run --image disk.qcow2 --rw=randread --bs=4k --iodepth=32 "
+        "--runtime=5\n"
+        "  asyncow run job.fio --image disk.qcow2 --strategy all --engine "
+        "io_uring\n\n");
+    job_options_help(stdout);
+    printf("\n"
+           "Writing. A workload that writes or trims needs --allow-write if the image "
+           "holds\n"
+           "data already (any allocated cluster of its own; a raw file that is not all "
+           "hole);\n"
+           "else the run ends at once. With several trials or strategies, or --copy, "
+           "each trial\n"
+           "works on a fresh temporary copy beside the image (FILE.asyncow-XXXXXX) and "
+           "the image\n"
+           "itself is never written to, with --allow-write or without; --copy says "
+           "that this is\n"
+           "meant, and needs no --allow-write. The engine sim writes to memory alone.\n"
+           "Comparing. Trials of several strategies are interleaved in rounds, the "
+           "order in each\n"
+           "drawn from --seed, each trial in a process of its own. All strategies of a "
+           "round see\n"
+           "the same requests. Ratios come with bootstrap 95 %% intervals.\n"
+           "Exit status: 0 good, 1 failed, 2 used wrongly.\n");
+}
+
+/* ---- the command line ---- */
+
+static int apply(struct run *r, const char *name, const char *value, struct error *err)
+{
+    int ret = job_set(&r->base, name, value, err);
+    for (unsigned i = 0; i < r->jobs.n && !ret; i++)
+        ret = job_set(&r->jobs.job[i], name, value, err);
+    return ret;
+}
+
+/* Splits argv[*i] (and the next word) into name and value. NULL: no option. */
+static const char *option_at(char **argv, int argc, int *i, char *name, size_t size,
+                             bool *has_value)
+{
+    const char *word = argv[*i] + 2, *equals = strchr(word, '=');
+
+    *has_value = equals != NULL;
+    snprintf(name, size, "%.*s", equals ? (int)(equals - word) : (int)strlen(word),
+             word);
+    if (equals)
+        return equals + 1;
+    bool next = *i + 1 < argc;
+    if (next && (job_option_wants_value(name) || !strcmp(argv[*i + 1], "0") ||
+                 !strcmp(argv[*i + 1], "1"))) {
+        *has_value = true;
+        return argv[++*i];
+    }
+    return NULL;
+}
+
+/* First the job files, then the options over them. */
+static int parse(struct run *r, int argc, char **argv, struct error *err)
+{
+    char name[64];
+    bool has_value;
+    int ret = 0;
+
+    for (int i = 1; i < argc && !ret; i++) {
+        if (!strncmp(argv[i], "--", 2))
+            option_at(argv, argc, &i, name, sizeof(name), &has_value);
+        else if (argv[i][0] == '-' && argv[i][1])
+            ret = error_set(err, -EINVAL, "unknown option `%s`; options begin with --",
+                            argv[i]);
+        else
+            ret = jobfile_read(&r->jobs, argv[i], &r->base, err);
+    }
+    for (int i = 1; i < argc && !ret; i++) {
+        if (strncmp(argv[i], "--", 2))
+            continue;
+        const char *value = option_at(argv, argc, &i, name, sizeof(name), &has_value);
+        ret = apply(r, name, has_value ? value : NULL, err);
+        if (ret < 0 && ret != -ENOENT)
+            error_prefix(err, "--%s", name);
+    }
+    if (!ret && !r->jobs.n)
+        ret = job_list_add(&r->jobs, &r->base);
+    for (unsigned i = 0; i < r->jobs.n && !ret; i++) {
+        struct job *j = &r->jobs.job[i];
+        if (!j->name)
+            ret = job_set(j, "name", j->rw.text, err);
+        if (!ret && (ret = job_check(j, err)) < 0)
+            error_prefix(err, "%s", j->name);
+    }
+    return ret;
+}
+
+/* ---- what must hold before anything runs ---- */
+
+/* No engine named: the first that works on the image. */
+static int pick_engine(struct job *j, struct error *err)
+{
+    static const char *const order[] = {"io_uring", "linux-aio", "threads", "sync"};
+
+    if (j->engine && strcmp(j->engine, "auto"))
+        return 0;
+    for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        const struct engine_ops *e = engine_find(order[i]);
+        if (e && !(e->probe && e->probe(j->image, j->direct, NULL)))
+            return job_set(j, "engine", order[i], err);
+    }
+    return error_set(err, -ENOTSUP, "no engine can be used on %s; see asyncow engines",
+                     j->image);
+}
+
+static int look_at_image(struct run *r, struct job *j, struct error *err)
+{
+    struct workload w;
+    json_t *info;
+    bool holds;
+    int ret = image_look(j, !r->base.no_manifest_host, &info, &holds, err);
+
+    if (ret < 0)
+        return ret;
+    json_array_append_new(r->images, info);
+    uint64_t size = (uint64_t)json_integer_value(json_object_get(info, "virtual-size"));
+    if ((ret = workload_init(&w, j, size, 0, err)) < 0) {
+        error_prefix(err, "%s: %s", j->name, j->image);
+        return ret;
+    }
+    if (job_writes(j) && holds && !j->allow_write && !j->copy && !session_simulated(j))
+        return error_set(
+            err, -EPERM,
+            "%s: holds data, and job %s (rw=%s) would write to it. Nothing was "
+            "touched. --allow-write lets it; --copy works on a temporary copy",
+            j->image, j->name, j->rw.text);
+    return pick_engine(j, err);
+}
+
+static int preflight(struct run *r, struct error *err)
+{
+    const char *wanted = r->base.strategy ? r->base.strategy : "coroutines";
+    int ret = module_list_parse(&r->strategies, wanted, err);
+
+    for (unsigned i = 0; i < r->strategies.n && !ret; i++) {
+        struct module m;
+        ret = module_open(&m, r->strategies.spec[i], err);
+        if (!ret)
+            module_close(&m);
+    }
+    for (unsigned i = 0; i < r->jobs.n && !ret; i++)
+        ret = look_at_image(r, &r->jobs.job[i], err);
+    if (!ret && r->strategies.n > 1 && !r->base.trials_set)
+        r->base.trials = TRIALS_OF_SEVERAL;
+    bool several = r->strategies.n > 1 || r->base.trials > 1 || r->base.stall;
+    for (unsigned i = 0; i < r->jobs.n && !ret; i++) {
+        struct job *j = &r->jobs.job[i];
+        if (job_writes(j) && !session_simulated(j) && (several || j->copy))
+            r->copies = true;
+    }
+    return ret;
+}
+
+/* ---- trials ---- */
+
+/* The images that this trial writes to are fresh copies; jobs that share one still do. */
+static int prepare_images(struct run *r, struct error *err)
+{
+    for (unsigned i = 0; i < r->jobs.n; i++)
+        r->paths[i] = r->jobs.job[i].image;
+    for (unsigned i = 0; r->copies && i < r->jobs.n; i++) {
+        struct job *j = &r->jobs.job[i];
+        char *copy;
+        if (!job_writes(j) || session_simulated(j) || r->paths[i] != j->image)
+            continue;
+        int ret = image_copy(j->image, &copy, err);
+        if (ret < 0)
+            return ret;
+        for (unsigned k = 0; k < r->jobs.n; k++)
+            if (r->paths[k] == r->jobs.job[k].image &&
+                !strcmp(r->jobs.job[k].image, j->image))
+                r->paths[k] = copy;
+    }
+    return 0;
+}
+
+static void drop_copies(struct run *r)
+{
+    for (unsigned i = 0; i < r->jobs.n; i++) {
+        char *copy = r->paths[i];
+        if (!copy || copy == r->jobs.job[i].image)
+            continue;
+        unlink(copy);
+        for (unsigned k = i; k < r->jobs.n; k++)
+            if (r->paths[k] == copy)
+                r->paths[k] = NULL;
+        free(copy);
+    }
+}
+
+static int one_trial(struct run *r, unsigned strategy, unsigned round, bool heartbeat,
+                     const char *label, struct error *err)
+{
+    struct trial t = {.jobs = &r->jobs,
+                      .run = &r->base,
+                      .spec = r->strategies.spec[strategy],
+                      .paths = (const char *const *)r->paths,
+                      .round = round,
+                      .heartbeat = heartbeat,
+                      .label = label};
+    int ret = prepare_images(r, err);
+    json_t *all = ret < 0 ? NULL : trial_run(&t, &r->interrupted, err);
+
+    drop_copies(r);
+    if (!all)
+        return ret < 0 ? ret : -ECHILD;
+    for (unsigned i = 0; i < json_array_size(all); i++) {
+        json_t *one = json_array_get(all, i);
+        if (json_integer_value(json_object_get(one, "error"))) {
+            ret = error_set(err, -EIO, "job %s, strategy %s: %s", r->jobs.job[i].name,
+                            t.spec,
+                            json_string_value(json_object_get(one, "error_text")));
+            r->failed = true;
+        }
+        json_array_append(r->results, one);
+    }
+    json_decref(all);
+    return ret;
+}
+
+/* Rounds of all strategies, the order in each drawn from the seed; then the heartbeats. */
+static int all_trials(struct run *r, struct error *err)
+{
+    unsigned n = r->strategies.n, rounds = (unsigned)r->base.trials, count = 0;
+    unsigned total = n * (rounds + r->base.stall), *order = calloc(n, sizeof(*order));
+    struct rng rng = {r->base.seed};
+    int ret = order ? 0 : -ENOMEM;
+
+    for (unsigned round = 0; round < rounds + r->base.stall && !ret; round++) {
+        bool heartbeat = round == rounds;
+        for (unsigned i = 0; i < n; i++) { /* Fisher and Yates, inside out */
+            unsigned k = (unsigned)rng_below(&rng, i + 1);
+            order[i] = order[k];
+            order[k] = i;
+        }
+        for (unsigned i = 0; i < n && !ret && !r->interrupted; i++) {
+            char label[96];
+            snprintf(label, sizeof(label), "%u/%u %s", ++count, total,
+                     r->strategies.spec[order[i]]);
+            ret = one_trial(r, order[i], heartbeat ? 0 : round, heartbeat, label, err);
+        }
+    }
+    free(order);
+    return ret;
+}
+
+/* ---- the report ---- */
+
+static void add_option(void *opaque, const char *name, const char *value)
+{
+    json_object_set_new(opaque, name, json_string(value));
+}
+
+static json_t *manifest(const struct run *r)
+{
+    json_t *m = json_object(), *versions = json_object();
+
+    json_object_set_new(versions, "asyncow", json_string(ASYNCOW_VERSION_LONG));
+    json_object_set_new(m, "versions", versions);
+    json_object_set_new(m, "seed", json_integer((json_int_t)r->base.seed));
+    json_object_set_new(m, "trials", json_integer((json_int_t)r->base.trials));
+    json_object_set_new(m, "cpus", json_integer((json_int_t)r->base.cpus));
+    json_object_set_new(m, "strategy_abi", json_integer(STRATEGY_ABI));
+    if (!r->base.no_manifest_host) {
+        json_object_set_new(versions, "compiler", json_string(__VERSION__));
+        json_object_set_new(versions, "jansson", json_string(JANSSON_VERSION));
+        json_object_set_new(m, "machine", machine_manifest());
+    }
+    return m;
+}
+
+static json_t *job_manifest(struct run *r, unsigned i)
+{
+    json_t *o = json_object(), *options = json_object();
+
+    json_object_set_new(o, "jobname", json_string(r->jobs.job[i].name));
+    job_each(&r->jobs.job[i], add_option, options);
+    json_object_set_new(o, "options", options);
+    json_object_set(o, "image", json_array_get(r->images, i));
+    return o;
+}
+
+static void build_report(struct run *r, const struct error *err)
+{
+    json_t *jobs = json_array(), *m = manifest(r);
+
+    for (unsigned i = 0; i < r->jobs.n; i++)
+        json_array_append_new(jobs, job_manifest(r, i));
+    json_object_set_new(m, "jobs", jobs);
+    r->report = json_object();
+    json_object_set_new(r->report, "asyncow version", json_string(ASYNCOW_VERSION));
+    json_object_set_new(r->report, "manifest", m);
+    if (err->msg[0])
+        json_object_set_new(r->report, "error", json_string(err->msg));
+    if (r->interrupted)
+        json_object_set_new(r->report, "interrupted", json_true());
+    json_object_set(r->report, "jobs", r->results);
+    report_summarise(r->report, &r->jobs, &r->strategies, r->base.seed);
+}
+
+static int write_report(struct run *r, struct error *err)
+{
+    FILE *f = r->base.output ? fopen(r->base.output, "we") : stdout;
+
+    if (!f)
+        return error_set(err, -errno, "%s: %s", r->base.output, strerror(errno));
+    if (r->base.output_format == OUTPUT_TEXT) {
+        report_text(f, r->report, &r->jobs, &r->strategies);
+    } else {
+        json_dumpf(r->report, f, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+        fputc('\n', f);
+    }
+    int bad = ferror(f) | (f == stdout ? fflush(f) : fclose(f));
+    return bad ? error_set(err, -EIO, "the report could not be written") : 0;
+}
+
+static void tear_down(struct run *r)
+{
+    free(r->paths);
+    json_decref(r->report);
+    json_decref(r->results);
+    json_decref(r->images);
+    module_list_free(&r->strategies);
+    job_list_free(&r->jobs);
+    job_free(&r->base);
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct run r = {.images = json_array(), .results = json_array()};
+    struct error err = {""}, late = {""};
+    int status = CMD_FAILED;
+
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            help();
+            tear_down(&r);
+            return CMD_GOOD;
+        }
+    }
+    job_init(&r.base);
+    if (parse(&r, argc, argv, &err) < 0) {
+        status = CMD_USAGE;
+        goto out;
+    }
+    if (machine_pin((unsigned)r.base.cpus, &err) < 0 || preflight(&r, &err) < 0)
+        goto out;
+    if (!(r.paths = calloc(r.jobs.n, sizeof(*r.paths)))) {
+        error_set(&err, -ENOMEM, "out of memory");
+        goto out;
+    }
+    trial_catch_signals();
+    int ret = all_trials(&r, &err);
+    build_report(&r, &err);
+    if (write_report(&r, &late) < 0)
+        fprintf(stderr, "asyncow run: %s\n", late.msg);
+    else if (!ret && !r.interrupted && !r.failed)
+        status = CMD_GOOD;
+    if (r.interrupted)
+        fprintf(stderr,
+                "asyncow run: interrupted; the report holds what was measured\n");
+out:
+    if (err.msg[0])
+        fprintf(stderr, "asyncow run: %s\n", err.msg);
+    tear_down(&r);
+    return status;
+}

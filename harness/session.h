@@ -1,0 +1,29 @@
+/*
+ * An image opened for one job under one strategy: the world, the loop, the chain, the
+ * module and its image, in the order they are built up and taken down.
+ */
+#ifndef HARNESS_SESSION_H
+#define HARNESS_SESSION_H
+#include "core/image/chain.h"
+#include "harness/module.h"
+#include "harness/options.h"
+
+struct session {
+    struct env *env; /* the caller's */
+    struct loop *loop;
+    struct image_node *top;
+    struct module module;
+    struct strategy_image *image;
+};
+/* path: of the image (the job's own, or a copy of it). writable: it will be written to. */
+int session_open(struct session *, struct env *, const struct job *, const char *spec,
+                 const char *path, struct error *);
+/* Drained by the caller. 0 or the first error; closes what is open, in every case. */
+int session_close(struct session *);
+/* Host I/Os of the whole chain so far. */
+void session_io(const struct session *, struct blk_stats *);
+/* The job's engine by our name for it: libaio is linux-aio, psync is sync. NULL: auto. */
+const char *session_engine(const struct job *);
+bool session_simulated(const struct job *);
+
+#endif

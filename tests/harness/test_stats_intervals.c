@@ -1,0 +1,94 @@
+/* Bootstrap intervals hold the truth about as often as they say; equal things are not
+ * told apart, different ones are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "harness/rng.h"
+#include "harness/stats.h"
+#include "tests/harness/seed.h"
+
+enum { TRIALS = 15, RUNS = 100 };
+
+/* About normal, mean 100, deviation 5: the sum of twelve uniform ones. */
+static double draw(struct rng *rng)
+{
+    double sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += (double)rng_below(rng, 1000000) / 1e6;
+    return 100 + 5 * (sum - 6);
+}
+
+static void equal_is_seldom_told_apart(void **state)
+{
+    struct rng rng = {test_seed()};
+    unsigned apart = 0;
+    (void)state;
+
+    for (unsigned run = 0; run < RUNS; run++) {
+        double a[TRIALS], b[TRIALS];
+        for (unsigned i = 0; i < TRIALS; i++) {
+            a[i] = draw(&rng);
+            b[i] = draw(&rng);
+        }
+        apart += stats_ratio(a, b, TRIALS, run).apart;
+    }
+    assert_true(apart < RUNS * 25 / 100); /* 5 % promised; few trials make it rougher */
+}
+
+static void ten_per_cent_are_told_apart(void **state)
+{
+    struct rng rng = {test_seed()};
+    (void)state;
+
+    for (unsigned run = 0; run < RUNS; run++) {
+        double a[TRIALS], b[TRIALS];
+        for (unsigned i = 0; i < TRIALS; i++) {
+            a[i] = draw(&rng) * 1.1;
+            b[i] = draw(&rng);
+        }
+        struct ratio r = stats_ratio(a, b, TRIALS, run);
+        assert_true(r.apart && r.of_means > 1 && r.means.low > 1);
+        assert_true(r.means.low <= r.of_means && r.of_means <= r.means.high);
+    }
+}
+
+static void the_median_interval_holds_the_median(void **state)
+{
+    struct rng rng = {test_seed()};
+    unsigned held = 0;
+    (void)state;
+
+    for (unsigned run = 0; run < RUNS; run++) {
+        double a[TRIALS];
+        for (unsigned i = 0; i < TRIALS; i++)
+            a[i] = draw(&rng);
+        struct interval in = stats_median_interval(a, TRIALS, run);
+        held += in.low <= 100 && 100 <= in.high;
+    }
+    assert_true(held > RUNS * 78 / 100);
+}
+
+static void few_trials_tell_nothing(void **state)
+{
+    double a[] = {200, 200}, b[] = {100, 100};
+    (void)state;
+    assert_false(stats_ratio(a, b, 1, 1).apart);
+    assert_false(stats_ratio(a, b, 2, 1).apart);
+    struct interval one = stats_median_interval(a, 1, 1);
+    assert_true(one.low == 200 && one.high == 200);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equal_is_seldom_told_apart),
+        cmocka_unit_test(ten_per_cent_are_told_apart),
+        cmocka_unit_test(the_median_interval_holds_the_median),
+        cmocka_unit_test(few_trials_tell_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
