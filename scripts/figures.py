@@ -83,7 +83,8 @@ def iops(directory, panels, subjects, note):
                     at = len(subjects) - 1 - i + (1 - index) * 0.24
                     if mean > top * 1.05:
                         out.append(f'set label {quoted(f"{mean:.0f} {chr(0x2192)}")} at graph '
-                                   f'0.99,first {at:.3f} right font ",11" textcolor rgb '
+                                   f'{0.78 + index * 0.105:.3f},first {len(subjects) - 1 - i} '
+                                   f'right font ",11" textcolor rgb '
                                    f'"{COLOURS[engine]}"')
                         continue
                     lines.append(f'{mean:.6g} {at:.3f} {low:.6g} {high:.6g}')
