@@ -51,8 +51,11 @@ static bool ask_device(int fd, unsigned *align, unsigned *mem_align)
 static bool is_tmpfs(int fd)
 {
     struct statfs fs;
+    struct stat st;
 
-    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+    /* /dev is one too, but what a device node stands for isn't. */
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 &&
+           fs.f_type == TMPFS_MAGIC;
 }
 
 static int try_reads(int fd, unsigned *align, unsigned *mem_align)

@@ -32,7 +32,7 @@
 
 static struct error test_err;
 static struct env *test_env;
-static char test_dir[256];
+static char test_dir[64];
 
 /* In the current directory, which has to be on a disk: /dev/shm has no direct I/O. */
 static inline int test_begin(void **state)
@@ -55,7 +55,7 @@ static inline int test_end(void **state)
 
 static inline const char *test_path(const char *name)
 {
-    static char path[4][512];
+    static char path[4][128];
     static int i;
 
     i = (i + 1) % 4;
