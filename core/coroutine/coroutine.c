@@ -39,16 +39,16 @@
 #include <valgrind/valgrind.h>
 #else
 #define VALGRIND_STACK_REGISTER(bottom, top) 0
-#define VALGRIND_STACK_DEREGISTER(id)        ((void)(id))
+#define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
 #endif
 
 #include "core/coroutine/switch.h"
 
 #define CO_STACK_BYTES (256u << 10)
-#define CO_POOL_MAX    1024u /* idle stacks a thread keeps; enough for the usual depths */
-#define CO_LINE        64u
-#define CO_COLOURS     64u /* lines in a page */
-#define CO_COLOUR_STEP 7u  /* lines; odd, so that successive stacks visit all colours */
+#define CO_POOL_MAX 1024u /* idle stacks a thread keeps; enough for the usual depths */
+#define CO_LINE 64u
+#define CO_COLOURS 64u    /* lines in a page */
+#define CO_COLOUR_STEP 7u /* lines; odd, so that successive stacks visit all colours */
 
 struct co {
     struct co_ctx ctx;
@@ -69,8 +69,7 @@ struct co {
 
 static __thread __attribute__((tls_model("initial-exec"))) struct {
     struct co_world world;
-    struct co
-        *pool; /* last in first out: the stack used last is the one in the cache */
+    struct co *pool; /* last in first out: the one used last is in the cache */
     unsigned pool_n, colour;
     struct co *from; /* ASan: who switched last */
     struct co leader;
