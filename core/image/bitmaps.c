@@ -22,19 +22,20 @@ static int check_entry(const struct bitmap_reader *b, unsigned type, unsigned na
 
     if (ENTRY_BYTES + (uint64_t)extra + name_len > left)
         return error_set(err, -EINVAL,
-                         "bitmap directory: entry %" PRIu32 " is longer than the %" PRIu64
-                         " bytes left of the directory",
+                         "bitmap directory: entry %" PRIu32
+                         " is longer than the %" PRIu64 " bytes left of the directory",
                          b->index, left);
     if (!b->table_offset || b->table_offset & (cluster - 1) ||
         b->table_offset >= QCOW2_MAX_HOST_OFFSET)
         return error_set(err, -EINVAL,
-                         "bitmap directory: entry %" PRIu32 ": bitmap_table_offset 0x%" PRIx64
+                         "bitmap directory: entry %" PRIu32
+                         ": bitmap_table_offset 0x%" PRIx64
                          " is not a cluster's offset",
                          b->index, b->table_offset);
     if (!b->table_entries || b->table_entries > TABLE_MAX_ENTRIES)
         return error_set(err, -EINVAL,
-                         "bitmap directory: entry %" PRIu32 ": bitmap_table_size %" PRIu32
-                         " is not within 1..%d",
+                         "bitmap directory: entry %" PRIu32
+                         ": bitmap_table_size %" PRIu32 " is not within 1..%d",
                          b->index, b->table_entries, TABLE_MAX_ENTRIES);
     if (!name_len || name_len > NAME_MAX_BYTES)
         return error_set(err, -EINVAL,
@@ -43,8 +44,8 @@ static int check_entry(const struct bitmap_reader *b, unsigned type, unsigned na
                          b->index, name_len, NAME_MAX_BYTES);
     if (type != 1)
         return error_set(err, -EINVAL,
-                         "bitmap directory: entry %" PRIu32 ": type %u is not 1", b->index,
-                         type);
+                         "bitmap directory: entry %" PRIu32 ": type %u is not 1",
+                         b->index, type);
     if (b->granularity_bits < 9 || b->granularity_bits > 31)
         return error_set(err, -EINVAL,
                          "bitmap directory: entry %" PRIu32
@@ -71,7 +72,8 @@ int bitmaps_next(struct bitmap_reader *b, struct error *err)
         return error_set(err, -EINVAL,
                          "bitmap directory: %" PRIu64 " bytes hold only %" PRIu32
                          " of %" PRIu32 " entries",
-                         b->header->bitmaps_dir_size, b->index, b->header->bitmaps_count);
+                         b->header->bitmaps_dir_size, b->index,
+                         b->header->bitmaps_count);
     r = blk_pread(b->file, b->offset, e, sizeof(e));
     if (r < 0)
         return error_set(err, r, "cannot read the bitmap directory: %s", strerror(-r));
@@ -88,7 +90,8 @@ int bitmaps_next(struct bitmap_reader *b, struct error *err)
     if (r < 0)
         return error_set(err, r, "cannot read the bitmap directory: %s", strerror(-r));
     b->name[name_len] = '\0';
-    uint64_t next = b->offset + ((ENTRY_BYTES + (uint64_t)extra + name_len + 7) & ~7ull);
+    uint64_t next =
+        b->offset + ((ENTRY_BYTES + (uint64_t)extra + name_len + 7) & ~7ull);
     uint64_t end = b->header->bitmaps_dir_offset + b->header->bitmaps_dir_size;
     b->offset = next > end ? end : next;
     b->index++;

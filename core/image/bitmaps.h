@@ -18,7 +18,8 @@ struct bitmap_reader {
     unsigned granularity_bits;
     char name[1024];
 };
-void bitmaps_start(struct bitmap_reader *, struct blk_file *, const struct qcow2_header *);
+void bitmaps_start(struct bitmap_reader *, struct blk_file *,
+                   const struct qcow2_header *);
 /* 1: the next entry is there; 0: no more; -errno with err: the directory is damaged. */
 int bitmaps_next(struct bitmap_reader *, struct error *);
 

@@ -144,8 +144,8 @@ static int note_file(struct seen *seen, unsigned n, const char *path, struct err
     struct stat st;
 
     if (n == IMAGE_CHAIN_MAX)
-        return error_set(err, -ELOOP, "%s: the backing chain is longer than %d files", path,
-                         IMAGE_CHAIN_MAX);
+        return error_set(err, -ELOOP, "%s: the backing chain is longer than %d files",
+                         path, IMAGE_CHAIN_MAX);
     seen[n].dev = 0;
     seen[n].ino = 0;
     if (stat(path, &st) < 0)
@@ -153,7 +153,8 @@ static int note_file(struct seen *seen, unsigned n, const char *path, struct err
     for (unsigned i = 0; i < n; i++)
         if (seen[i].dev == st.st_dev && seen[i].ino == st.st_ino && st.st_ino)
             return error_set(err, -ELOOP,
-                             "%s: the backing chain comes back to this file: a loop", path);
+                             "%s: the backing chain comes back to this file: a loop",
+                             path);
     seen[n].dev = st.st_dev;
     seen[n].ino = st.st_ino;
     return 0;

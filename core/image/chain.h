@@ -13,16 +13,17 @@
 enum { IMAGE_CHAIN_MAX = 200 }; /* files in a chain, at most (a loop ends there) */
 
 struct chain_options {
-    struct env *env;       /* required */
-    bool write;            /* the top; what is below is opened to read */
+    struct env *env; /* required */
+    bool write;      /* the top; what is below is opened to read */
     bool direct, no_lock, sim;
-    bool allow_backing;    /* else an image that names a backing file is an error that
+    bool allow_backing; /* else an image that names a backing file is an error that
                               says how to allow it */
-    bool no_backing;       /* open the top alone, unallocated reads as zeros (img map, check) */
-    bool no_repair;        /* opened for write, a dirty image or one with stale features
+    bool
+        no_backing; /* open the top alone, unallocated reads as zeros (img map, check) */
+    bool no_repair;      /* opened for write, a dirty image or one with stale features
                               is an error instead of being put right first */
-    const char *format;    /* of the top: "raw", "qcow2"; NULL: probe by magic */
-    const char *filters;   /* for the top file (aio.h) */
+    const char *format;  /* of the top: "raw", "qcow2"; NULL: probe by magic */
+    const char *filters; /* for the top file (aio.h) */
 };
 /* Opens path and its backing chain (relative names are relative to the file that names
  * them; "json:" and protocols are refused by name). A top opened for write is made ready:

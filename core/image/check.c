@@ -87,8 +87,9 @@ static int begin(struct check *c)
     if (c->clusters > INT_MAX)
         return error_set(c->err, -EFBIG, "%" PRIu64 " clusters are more than %d",
                          c->clusters, INT_MAX);
-    c->refcount_max = c->h.refcount_order == 6 ? UINT64_MAX
-                                               : (1ull << (1u << c->h.refcount_order)) - 1;
+    c->refcount_max = c->h.refcount_order == 6
+                          ? UINT64_MAX
+                          : (1ull << (1u << c->h.refcount_order)) - 1;
     c->res->total_clusters = c->h.size / c->cluster + (c->h.size % c->cluster != 0);
     c->l2 = malloc(c->cluster);
     if (!c->l2 || counts_init(&c->refs, c->clusters + 2) < 0 ||
@@ -189,8 +190,12 @@ int image_check(struct blk_file *file, unsigned repair, struct check_result *res
     memset(res, 0, sizeof(*res));
     for (unsigned n = 0; !r && again; n++) {
         struct check_result before = *res;
-        struct check c = {.file = file, .repair = repair, .res = res, .log = log,
-                          .opaque = opaque, .err = err};
+        struct check c = {.file = file,
+                          .repair = repair,
+                          .res = res,
+                          .log = log,
+                          .opaque = opaque,
+                          .err = err};
         memset(res, 0, sizeof(*res));
         r = round_of(&c, n == 0, &again);
         end(&c);

@@ -15,12 +15,14 @@ struct check_result { /* names as in qemu-img's JSON */
     uint64_t corruptions, leaks, check_errors;
     uint64_t corruptions_fixed, leaks_fixed;
     uint64_t image_end_offset;
-    uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+    uint64_t total_clusters, allocated_clusters, fragmented_clusters,
+        compressed_clusters;
 };
 /* repair: CHECK_REPAIR_* bits; file then is open for write. log (may be NULL) gets a
  * line for each finding, as a person wants to read it. 0: the check ran (see the result);
  * -errno: it could not. */
 int image_check(struct blk_file *, unsigned repair, struct check_result *,
-                void (*log)(void *opaque, const char *line), void *opaque, struct error *);
+                void (*log)(void *opaque, const char *line), void *opaque,
+                struct error *);
 
 #endif

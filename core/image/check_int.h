@@ -27,19 +27,20 @@ struct check {
     uint64_t file_size, cluster, clusters; /* bytes, bytes, host clusters in the file */
     uint64_t refcount_max;
 
-    struct counts refs;   /* references found; after check_compare(): refcounts on disk */
+    struct counts refs; /* references found; after check_compare(): refcounts on disk */
     struct counts tables; /* references to L2 tables not walked yet */
-    uint64_t l1_bytes;    /* of L1 tables seen: more than the file has, and they overlap */
-    unsigned astray;      /* misaligned L2 tables walked */
-    uint64_t *l2;         /* one cluster */
-    uint64_t *reftable;   /* in memory order; NULL: there is none that can be used */
+    uint64_t l1_bytes; /* of L1 tables seen: more than the file has, and they overlap */
+    unsigned astray;   /* misaligned L2 tables walked */
+    uint64_t *l2;      /* one cluster */
+    uint64_t *reftable; /* in memory order; NULL: there is none that can be used */
     uint64_t reftable_entries;
     bool lost;    /* a table could not be followed: what it refers to is not counted, so
                      what seems unused may not be */
     bool rebuild; /* the refcount structure cannot be put right in place */
 };
 
-void check_say(struct check *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void check_say(struct check *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 /* A corruption, weight times over (a table that so many others share). */
 void check_corrupt(struct check *, uint64_t weight, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -54,12 +55,12 @@ static inline bool check_aligned(const struct check *c, uint64_t offset)
 /* A message goes to err, check_errors counts it. */
 int check_io_error(struct check *, int r, const char *what, uint64_t offset);
 
-int check_walk(struct check *);         /* fills refs but for refcount structures */
-int check_copied(struct check *);       /* after check_compare() */
+int check_walk(struct check *);   /* fills refs but for refcount structures */
+int check_copied(struct check *); /* after check_compare() */
 int check_load_reftable(struct check *);
-int check_refblocks(struct check *);    /* adds them to refs */
+int check_refblocks(struct check *); /* adds them to refs */
 /* keep: refs stay what was found, else they become what is on disk. */
 int check_compare(struct check *, unsigned repair, bool keep);
-int check_rebuild(struct check *);      /* flushed, and the header says so */
+int check_rebuild(struct check *); /* flushed, and the header says so */
 
 #endif

@@ -14,10 +14,10 @@
 
 struct plan { /* all in clusters, or blocks */
     uint64_t per_block;
-    uint64_t start;       /* the new blocks, then the new table, begin here */
+    uint64_t start; /* the new blocks, then the new table, begin here */
     uint64_t blocks, table;
-    uint64_t first_new;   /* index of the first block that counts new clusters */
-    uint64_t entries;     /* of the table, those in use */
+    uint64_t first_new; /* index of the first block that counts new clusters */
+    uint64_t entries;   /* of the table, those in use */
 };
 
 static bool block_in_use(const struct check *c, const struct plan *p, uint64_t i)
@@ -117,5 +117,6 @@ int check_rebuild(struct check *c)
         r = switch_header(c, &p);
     free(block);
     free(table);
-    return r < 0 ? error_set(c->err, r, "cannot write new refcounts: %s", strerror(-r)) : 0;
+    return r < 0 ? error_set(c->err, r, "cannot write new refcounts: %s", strerror(-r))
+                 : 0;
 }

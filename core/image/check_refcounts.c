@@ -127,7 +127,10 @@ static void found_mismatch(struct check *c, struct range *g, uint64_t k, uint64_
                                   : repair & CHECK_REPAIR_ERRORS);
 
     check_say(c, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
-              mend ? "Repairing" : leak ? "Leaked" : "ERROR", k, disk, found);
+              mend   ? "Repairing"
+              : leak ? "Leaked"
+                     : "ERROR",
+              k, disk, found);
     if (mend) {
         qcow2_refcount_set(g->block, k - g->from, c->h.refcount_order, found);
         g->dirty = true;
@@ -163,10 +166,12 @@ static int compare_range(struct check *c, struct range *g, unsigned repair, bool
             if (disk != found && !(found == COUNT_MAX && disk > found)) {
                 found_mismatch(c, g, k, disk, found, repair);
                 if (g->block)
-                    disk = qcow2_refcount_get(g->block, k - g->from, c->h.refcount_order);
+                    disk =
+                        qcow2_refcount_get(g->block, k - g->from, c->h.refcount_order);
             }
             if (disk != found && !keep)
-                r = counts_set(&c->refs, k, disk > COUNT_MAX ? COUNT_MAX : (uint32_t)disk);
+                r = counts_set(&c->refs, k,
+                               disk > COUNT_MAX ? COUNT_MAX : (uint32_t)disk);
         }
     }
     return r < 0 ? error_set(c->err, r, "out of memory") : 0;
@@ -182,7 +187,8 @@ static int load_range(struct check *c, struct range *g, uint8_t *buf)
     if (g->offset && !check_aligned(c, g->offset)) {
         g->unknown = true; /* as if each of its refcounts could not be read */
         c->res->check_errors += g->to - g->from;
-        check_say(c, "ERROR cannot tell the refcounts of clusters %" PRIu64 "..%" PRIu64,
+        check_say(c,
+                  "ERROR cannot tell the refcounts of clusters %" PRIu64 "..%" PRIu64,
                   g->from, g->to - 1);
         return 0;
     }
@@ -207,7 +213,8 @@ int check_compare(struct check *c, unsigned repair, bool keep)
     int r = buf ? 0 : error_set(c->err, -ENOMEM, "out of memory");
 
     if (c->lost && repair)
-        check_say(c, "Leaks are left: tables that cannot be followed may refer to them");
+        check_say(c,
+                  "Leaks are left: tables that cannot be followed may refer to them");
     for (uint64_t i = 0; !r && i * per_block < c->clusters; i++) {
         g.from = i * per_block;
         g.to = g.from + per_block < c->clusters ? g.from + per_block : c->clusters;

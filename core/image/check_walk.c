@@ -23,7 +23,8 @@ struct l1 {
 /* Something done to each L1 entry that is not 0. Changes to *entry are not written. */
 typedef int l1_fn(struct check *, const struct l1 *, uint32_t index, uint64_t entry);
 
-int check_ref(struct check *c, uint64_t offset, uint64_t len, uint64_t weight, bool *inside)
+int check_ref(struct check *c, uint64_t offset, uint64_t len, uint64_t weight,
+              bool *inside)
 {
     uint64_t end;
 
@@ -80,7 +81,8 @@ static int each_l1_entry(struct check *c, const struct l1 *l1, l1_fn *fn)
 struct l2_walk {
     uint64_t offset, weight;
     bool active, dirty;
-    uint64_t next; /* where the next data cluster is if nothing is fragmented; 0: no idea */
+    uint64_t
+        next; /* where the next data cluster is if nothing is fragmented; 0: no idea */
 };
 
 static int walk_compressed(struct check *c, struct l2_walk *w, uint64_t entry)
@@ -90,7 +92,8 @@ static int walk_compressed(struct check *c, struct l2_walk *w, uint64_t entry)
 
     if (entry & QCOW2_COPIED)
         check_corrupt(c, w->weight,
-                      "L2 entry 0x%" PRIx64 ": COPIED must never be set for a compressed "
+                      "L2 entry 0x%" PRIx64
+                      ": COPIED must never be set for a compressed "
                       "cluster",
                       entry);
     if (w->active) {
@@ -110,8 +113,10 @@ static bool mend_misaligned(struct check *c, struct l2_walk *w, uint64_t *slot,
     bool mend = zero && c->repair & CHECK_REPAIR_ERRORS && check_aligned(c, w->offset);
 
     if (mend) {
-        check_say(c, "Repairing L2 entry 0x%" PRIx64 ": zero cluster's offset is not "
-                     "cluster-aligned: dropped", entry);
+        check_say(c,
+                  "Repairing L2 entry 0x%" PRIx64 ": zero cluster's offset is not "
+                  "cluster-aligned: dropped",
+                  entry);
         *slot = htobe64(QCOW2_ZERO_FLAG);
         w->dirty = true;
         c->res->corruptions_fixed += w->weight;
@@ -123,13 +128,15 @@ static bool mend_misaligned(struct check *c, struct l2_walk *w, uint64_t *slot,
     return false;
 }
 
-static int walk_standard(struct check *c, struct l2_walk *w, uint64_t *slot, uint64_t entry)
+static int walk_standard(struct check *c, struct l2_walk *w, uint64_t *slot,
+                         uint64_t entry)
 {
     uint64_t host = entry & QCOW2_OFFSET_MASK;
     bool inside;
 
     if (entry & QCOW2_L2_RESERVED)
-        check_corrupt(c, w->weight, "L2 entry 0x%" PRIx64 " has reserved bits set", entry);
+        check_corrupt(c, w->weight, "L2 entry 0x%" PRIx64 " has reserved bits set",
+                      entry);
     if (entry & QCOW2_ZERO_FLAG && c->h.version < 3)
         check_corrupt(c, w->weight,
                       "L2 entry 0x%" PRIx64 " is a zero cluster, which version 2 lacks",
@@ -184,7 +191,8 @@ static int note_l2(struct check *c, const struct l1 *l1, uint32_t index, uint64_
     if (entry & QCOW2_L1_RESERVED)
         check_corrupt(c, 1, "L1 entry 0x%" PRIx64 " has reserved bits set", entry);
     if (!l2) {
-        check_corrupt(c, 1, "L1 entry %" PRIu32 ": 0x%" PRIx64 " has no L2 table's offset",
+        check_corrupt(c, 1,
+                      "L1 entry %" PRIu32 ": 0x%" PRIx64 " has no L2 table's offset",
                       index, entry);
         c->lost = true;
         return 0;
@@ -206,7 +214,8 @@ static int note_l2(struct check *c, const struct l1 *l1, uint32_t index, uint64_
 }
 
 /* Second time: each L2 table is read once, for all that share it. */
-static int visit_l2(struct check *c, const struct l1 *l1, uint32_t index, uint64_t entry)
+static int visit_l2(struct check *c, const struct l1 *l1, uint32_t index,
+                    uint64_t entry)
 {
     uint64_t l2 = entry & QCOW2_OFFSET_MASK, k = l2 / c->cluster;
     uint32_t weight = counts_get(&c->tables, k);
@@ -230,7 +239,8 @@ static int note_l1(struct check *c, const struct l1 *l1)
     c->l1_bytes += 8ull * l1->entries;
     if (!inside || c->l1_bytes > c->file_size + c->cluster) {
         if (inside)
-            check_corrupt(c, 1, "L1 table at 0x%" PRIx64 " overlaps others", l1->offset);
+            check_corrupt(c, 1, "L1 table at 0x%" PRIx64 " overlaps others",
+                          l1->offset);
         c->lost = true;
         return 0;
     }
@@ -287,7 +297,8 @@ static int walk_snapshots(struct check *c, bool first)
     uint64_t end = s.offset;
     snapshots_end(&s);
     if (!r && first)
-        r = check_ref(c, c->h.snapshots_offset, end - c->h.snapshots_offset, 1, &inside);
+        r = check_ref(c, c->h.snapshots_offset, end - c->h.snapshots_offset, 1,
+                      &inside);
     return r;
 }
 
@@ -355,7 +366,8 @@ static int walk_bitmaps(struct check *c)
 
 int check_walk(struct check *c)
 {
-    struct l1 active = {.offset = c->h.l1_offset, .entries = c->h.l1_size, .active = true};
+    struct l1 active = {
+        .offset = c->h.l1_offset, .entries = c->h.l1_size, .active = true};
     bool inside;
     int r = check_ref(c, 0, c->cluster, 1, &inside);
 
@@ -381,20 +393,21 @@ static bool copied_is_wrong(const struct check *c, uint64_t entry, uint32_t *ref
 }
 
 /* Counts the error, mends the entry if that is asked for. True: mended. */
-static bool mend_copied(struct check *c, const char *what, uint64_t *slot, uint64_t entry,
-                        uint32_t refcount)
+static bool mend_copied(struct check *c, const char *what, uint64_t *slot,
+                        uint64_t entry, uint32_t refcount)
 {
-    bool mend = c->repair & CHECK_REPAIR_ERRORS ||
-                (c->repair && !c->res->check_errors && !c->res->corruptions &&
-                 !c->res->leaks);
+    bool mend =
+        c->repair & CHECK_REPAIR_ERRORS ||
+        (c->repair && !c->res->check_errors && !c->res->corruptions && !c->res->leaks);
 
     if (!mend) {
-        check_corrupt(c, 1, "%s entry 0x%" PRIx64 ": COPIED is %s, but the refcount is %u",
+        check_corrupt(c, 1,
+                      "%s entry 0x%" PRIx64 ": COPIED is %s, but the refcount is %u",
                       what, entry, entry & QCOW2_COPIED ? "set" : "not set", refcount);
         return false;
     }
-    check_say(c, "Repairing %s entry 0x%" PRIx64 ": COPIED does not fit refcount %u", what,
-              entry, refcount);
+    check_say(c, "Repairing %s entry 0x%" PRIx64 ": COPIED does not fit refcount %u",
+              what, entry, refcount);
     *slot = htobe64(entry ^ QCOW2_COPIED);
     c->res->corruptions_fixed++;
     return true;
@@ -444,7 +457,8 @@ static int copied_in_l1(struct check *c, const struct l1 *l1, uint32_t index,
 
 int check_copied(struct check *c)
 {
-    struct l1 active = {.offset = c->h.l1_offset, .entries = c->h.l1_size, .active = true};
+    struct l1 active = {
+        .offset = c->h.l1_offset, .entries = c->h.l1_size, .active = true};
 
     if (c->l1_bytes > c->file_size + c->cluster)
         return 0;

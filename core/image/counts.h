@@ -17,8 +17,8 @@ struct counts {
 /* For counters 0..n-1. 0 or -ENOMEM. */
 int counts_init(struct counts *, uint64_t n);
 void counts_free(struct counts *);
-uint32_t counts_get(const struct counts *, uint64_t i);         /* past the end: 0 */
-int counts_set(struct counts *, uint64_t i, uint32_t value);    /* 0 or -ENOMEM */
+uint32_t counts_get(const struct counts *, uint64_t i);      /* past the end: 0 */
+int counts_set(struct counts *, uint64_t i, uint32_t value); /* 0 or -ENOMEM */
 /* No counter in [from, to) has a page, up to *next (> from, at most to). */
 bool counts_empty(const struct counts *, uint64_t from, uint64_t to, uint64_t *next);
 

@@ -21,7 +21,8 @@ struct layout { /* in clusters, but for bits, entries */
     uint64_t cluster; /* bytes */
     uint64_t guest;   /* clusters of the disk */
     uint64_t l1_entries;
-    uint64_t reftable, reftable_at, blocks, blocks_at, l1, l1_at, l2, l2_at, data, data_at;
+    uint64_t reftable, reftable_at, blocks, blocks_at, l1, l1_at, l2, l2_at, data,
+        data_at;
     uint64_t end;
 };
 
@@ -45,10 +46,12 @@ static int check_format(const struct create_options *o, struct error *err)
     if (!power_of_two(o->cluster_size) || o->cluster_size < 512 ||
         o->cluster_size > 2u << 20)
         return error_set(err, -EINVAL,
-                         "cluster_size %" PRIu64 " is not a power of two within 512..2M",
+                         "cluster_size %" PRIu64
+                         " is not a power of two within 512..2M",
                          o->cluster_size);
     if (!power_of_two(o->refcount_bits) || o->refcount_bits > 64)
-        return error_set(err, -EINVAL, "refcount_bits %u is not a power of two within 1..64",
+        return error_set(err, -EINVAL,
+                         "refcount_bits %u is not a power of two within 1..64",
                          o->refcount_bits);
     if (o->version == 2 && o->refcount_bits != 16)
         return error_set(err, -EINVAL,
@@ -119,7 +122,8 @@ int create_check(const struct create_options *o, struct error *err)
                          "size %" PRIu64 " is too large for cluster_size %" PRIu64
                          ": at most %" PRIu64 ", or larger clusters",
                          o->size, o->cluster_size,
-                         o->cluster_size / 8 * o->cluster_size * (QCOW2_MAX_L1_BYTES / 8));
+                         o->cluster_size / 8 * o->cluster_size *
+                             (QCOW2_MAX_L1_BYTES / 8));
     plan_layout(o, &l);
     if (l.reftable * l.cluster > QCOW2_MAX_REFTABLE_BYTES ||
         l.end > QCOW2_MAX_HOST_OFFSET / l.cluster)
@@ -138,10 +142,11 @@ int create_check(const struct create_options *o, struct error *err)
         return error_set(err, -EINVAL, "backing format \"%s\" is longer than 15 bytes",
                          o->backing_format);
     if (header_bytes(o) + strlen(o->backing) > o->cluster_size)
-        return error_set(err, -EINVAL,
-                         "backing file name of %zu bytes does not fit a header cluster of "
-                         "%" PRIu64 ": use larger clusters",
-                         strlen(o->backing), o->cluster_size);
+        return error_set(
+            err, -EINVAL,
+            "backing file name of %zu bytes does not fit a header cluster of "
+            "%" PRIu64 ": use larger clusters",
+            strlen(o->backing), o->cluster_size);
     return 0;
 }
 
@@ -174,7 +179,8 @@ static uint8_t *put_feature_names(uint8_t *p)
     return put_extension(p, QCOW2_EXT_FEATURE_NAMES, names, sizeof(names));
 }
 
-static void fill_header(uint8_t *b, const struct create_options *o, const struct layout *l)
+static void fill_header(uint8_t *b, const struct create_options *o,
+                        const struct layout *l)
 {
     uint8_t *p = b + (o->version == 2 ? QCOW2_H_V2_END : QCOW2_H_COMPRESSION + 8);
 
@@ -254,7 +260,8 @@ static void write_refcounts(struct table_writer *w, const struct layout *l)
         memset(w->buf, 0, l->cluster);
         for (uint64_t j = 0; j < per_block && i * per_block + j < l->end; j++)
             qcow2_refcount_set(w->buf, j, l->order, 1);
-        w->error = blk_pwrite(w->file, (l->blocks_at + i) * l->cluster, w->buf, l->cluster);
+        w->error =
+            blk_pwrite(w->file, (l->blocks_at + i) * l->cluster, w->buf, l->cluster);
     }
 }
 
@@ -308,6 +315,14 @@ static int write_zeros(struct blk_file *f, uint64_t offset, uint64_t len)
     return r;
 }
 
+int create_fill(struct blk_file *f, const struct create_options *o, uint64_t offset,
+                uint64_t len, struct error *err)
+{
+    return o->preallocation == CREATE_FULL
+               ? write_zeros(f, offset, len)
+               : run_one(f, o->env, AIO_GROW, offset, len, err);
+}
+
 static int make_space(struct blk_file *f, const struct create_options *o,
                       const struct layout *l, struct error *err)
 {
@@ -318,10 +333,8 @@ static int make_space(struct blk_file *f, const struct create_options *o,
         r = blk_truncate(f, l->end * l->cluster);
     else if (blk_size(f) < l->end * l->cluster)
         r = -ENOSPC;
-    if (!r && o->preallocation == CREATE_FALLOC && len)
-        r = run_one(f, o->env, AIO_GROW, from, len, err);
-    if (!r && o->preallocation == CREATE_FULL && len)
-        r = write_zeros(f, from, len);
+    if (!r && o->preallocation >= CREATE_FALLOC && len)
+        r = create_fill(f, o, from, len, err);
     return r;
 }
 
@@ -332,9 +345,7 @@ static int fill(struct blk_file *f, const struct create_options *o, struct error
     int r;
 
     plan_layout(o, &l);
-    r = blk_regular(f) ? blk_truncate(f, 0) : 0;
-    if (!r)
-        r = make_space(f, o, &l, err);
+    r = make_space(f, o, &l, err);
     if (!r)
         r = write_tables(f, o, &l);
     /* On a device an old L1 may be where ours is; a regular file begins as a hole. */
@@ -357,16 +368,15 @@ static int fill(struct blk_file *f, const struct create_options *o, struct error
 
 int image_create(const char *path, const struct create_options *o, struct error *err)
 {
-    bool there = !o->sim && access(path, F_OK) == 0;
     struct blk_options bo = {.env = o->env,
                              .write = true,
-                             .create = !there,
+                             .create = true,
+                             .truncate = true, /* once it is locked */
                              .sim = o->sim,
                              .direct = o->direct};
     struct blk_file *f;
     int r = create_check(o, err);
 
-    /* Not O_TRUNC: first the lock, lest a file in use is lost. */
     if (r < 0 || (r = blk_open(&f, path, &bo, err)) < 0)
         return r;
     bool regular = blk_regular(f);

@@ -38,5 +38,9 @@ int create_check(const struct create_options *, struct error *);
  * is written last and makes it valid; on error a regular file is removed. 0 or -errno with
  * err, which begins with the path for all but bad options. */
 int image_create(const char *path, const struct create_options *, struct error *);
+/* Sets space aside in a file as preallocation falloc or full says. */
+struct blk_file;
+int create_fill(struct blk_file *, const struct create_options *, uint64_t offset,
+                uint64_t len, struct error *);
 
 #endif

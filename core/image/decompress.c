@@ -54,8 +54,8 @@ static int unzstd(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len
     return r;
 }
 
-int image_decompress(enum qcow2_compression type, const void *in, size_t in_len, void *out,
-                     size_t out_len)
+int image_decompress(enum qcow2_compression type, const void *in, size_t in_len,
+                     void *out, size_t out_len)
 {
     return type == QCOW2_ZSTD ? unzstd(in, in_len, out, out_len)
                               : inflate_raw(in, in_len, out, out_len);

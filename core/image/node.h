@@ -14,7 +14,7 @@ enum image_format { IMAGE_RAW, IMAGE_QCOW2 };
 struct image_node {
     struct blk_file *file;
     enum image_format format;
-    uint64_t size;             /* of the disk it shows, bytes */
+    uint64_t size;               /* of the disk it shows, bytes */
     struct qcow2_header *header; /* qcow2: parsed */
     void *header_cluster;        /* qcow2: cluster_size bytes, as in the file */
     bool write;

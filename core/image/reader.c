@@ -110,7 +110,8 @@ static int l2_entry(struct layer *l, uint64_t guest, uint64_t *entry, uint64_t *
 static void describe(const struct layer *l, uint64_t guest, uint64_t entry,
                      struct reader_status *s)
 {
-    uint64_t cluster = 1ull << l->node->header->cluster_bits, in = guest & (cluster - 1);
+    uint64_t cluster = 1ull << l->node->header->cluster_bits,
+             in = guest & (cluster - 1);
 
     s->present = entry != 0;
     if (entry & QCOW2_COMPRESSED_FLAG) {
@@ -187,7 +188,8 @@ int reader_status(struct reader *r, uint64_t guest, uint64_t len, unsigned limit
     for (unsigned i = 0; i < r->layers; i++) {
         struct layer *l = &r->layer[i];
         *s = (struct reader_status){.depth = i, .node = l->node};
-        if (guest >= l->node->size) { /* short of what lies above: zeros, as if its own */
+        if (guest >=
+            l->node->size) { /* short of what lies above: zeros, as if its own */
             s->present = s->zero = true;
             s->len = len;
             return 0;
@@ -226,14 +228,14 @@ static int expand(struct layer *l, const struct reader_status *s, struct error *
     if (!r)
         r = blk_pread(l->node->file, s->offset, in, s->offset_len);
     if (!r)
-        r = image_decompress(l->node->header->compression, in, s->offset_len, l->cluster,
-                             cluster);
+        r = image_decompress(l->node->header->compression, in, s->offset_len,
+                             l->cluster, cluster);
     free(in);
     l->cluster_valid = !r;
     l->cluster_at = s->cluster_at;
     return r < 0 ? error_set(err, r,
-                             "%s: compressed cluster at 0x%" PRIx64 " for offset %" PRIu64
-                             ": %s",
+                             "%s: compressed cluster at 0x%" PRIx64
+                             " for offset %" PRIu64 ": %s",
                              blk_path(l->node->file), s->offset, s->cluster_at,
                              r == -EIO ? "damaged" : strerror(-r))
                  : 0;

@@ -22,9 +22,9 @@ struct reader_status { /* of guest bytes, alike in all this */
     bool data;         /* read from a file */
     bool compressed;
     bool has_offset;
-    uint64_t offset;      /* in the file, bytes; of the compressed cluster too */
-    uint64_t offset_len;  /* compressed: bytes there */
-    uint64_t cluster_at;  /* compressed: where in the disk the cluster begins */
+    uint64_t offset;     /* in the file, bytes; of the compressed cluster too */
+    uint64_t offset_len; /* compressed: bytes there */
+    uint64_t cluster_at; /* compressed: where in the disk the cluster begins */
     const struct image_node *node;
 };
 
@@ -36,6 +36,7 @@ void reader_free(struct reader *);
 int reader_status(struct reader *, uint64_t guest, uint64_t len, unsigned limit,
                   struct reader_status *, struct error *);
 /* Past the end of the disk: zeros. */
-int reader_read(struct reader *, uint64_t guest, void *buf, uint64_t len, struct error *);
+int reader_read(struct reader *, uint64_t guest, void *buf, uint64_t len,
+                struct error *);
 
 #endif

@@ -63,8 +63,8 @@ static int repair(struct image_node *n, bool no_repair, struct error *err)
         return error_set(err, -EROFS,
                          "incompatible_features says dirty: refcounts must be repaired "
                          "before it is written: asyncow img check -r all");
-    int r = image_check(n->file, CHECK_REPAIR_LEAKS | CHECK_REPAIR_ERRORS, &res, NULL, NULL,
-                        err);
+    int r = image_check(n->file, CHECK_REPAIR_LEAKS | CHECK_REPAIR_ERRORS, &res, NULL,
+                        NULL, err);
     if (!r && (res.corruptions || res.check_errors))
         r = error_set(err, -EROFS,
                       "incompatible_features says dirty, and repair left %" PRIu64
@@ -78,9 +78,10 @@ int image_make_ready(struct image_node *n, bool no_repair, struct error *err)
     int r = 0;
 
     if (n->header->incompat & QCOW2_INCOMPAT_CORRUPT)
-        r = error_set(err, -EROFS,
-                      "incompatible_features says corrupt: it is not written until it has "
-                      "been repaired: asyncow img check -r all");
+        r = error_set(
+            err, -EROFS,
+            "incompatible_features says corrupt: it is not written until it has "
+            "been repaired: asyncow img check -r all");
     if (!r && n->header->incompat & QCOW2_INCOMPAT_DIRTY) {
         r = repair(n, no_repair, err);
         if (!r)

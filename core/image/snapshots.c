@@ -25,7 +25,8 @@ void snapshots_end(struct snapshot_reader *s)
 
 static unsigned be16(const uint8_t *p) { return (unsigned)p[0] << 8 | p[1]; }
 
-static int read_name(struct snapshot_reader *s, uint64_t offset, unsigned len, char **out)
+static int read_name(struct snapshot_reader *s, uint64_t offset, unsigned len,
+                     char **out)
 {
     free(*out);
     *out = malloc(len + 1u);

@@ -17,9 +17,9 @@ enum { CHUNK = 1 << 20, CACHE = 16 << 20, GROW = 64 << 20 };
 
 struct writer {
     struct image_node *node;
-    struct qcow2 *q;       /* NULL: raw */
-    struct reader *below;  /* the backing chain; NULL: none */
-    uint8_t *buf;          /* CHUNK and a cluster on either side */
+    struct qcow2 *q;      /* NULL: raw */
+    struct reader *below; /* the backing chain; NULL: none */
+    uint8_t *buf;         /* CHUNK and a cluster on either side */
 };
 
 static int zero_range(struct blk_file *f, uint64_t offset, uint64_t len)
@@ -64,8 +64,9 @@ static int do_io(struct writer *w, const struct qcow2_io *io)
     case QCOW2_COPY:
         return copy_range(f, io->from, io->offset, io->len);
     case QCOW2_GROW: /* an optimisation: the writes that follow extend the file too */
-        return blk_size(f) < io->offset + io->len ? blk_truncate(f, io->offset + io->len)
-                                                  : 0;
+        return blk_size(f) < io->offset + io->len
+                   ? blk_truncate(f, io->offset + io->len)
+                   : 0;
     default: /* PUNCH: nothing is given back here; refcounts say it is free */
         return 0;
     }
@@ -206,12 +207,14 @@ int writer_write(struct writer *w, uint64_t guest, const void *buf, uint64_t len
 
     while (!r && len) {
         uint64_t n = len < CHUNK ? len : CHUNK;
-        r = w->q ? write_part(w, guest, p, &n, err) : blk_pwrite(w->node->file, guest, p, n);
+        r = w->q ? write_part(w, guest, p, &n, err)
+                 : blk_pwrite(w->node->file, guest, p, n);
         p += n;
         guest += n;
         len -= n;
     }
-    return r < 0 ? error_set(err, r, "cannot write at %" PRIu64 ": %s", guest, strerror(-r))
+    return r < 0 ? error_set(err, r, "cannot write at %" PRIu64 ": %s", guest,
+                             strerror(-r))
                  : 0;
 }
 
@@ -235,7 +238,8 @@ static int zero_part(struct writer *w, uint64_t guest, uint64_t *len, bool *writ
     return r;
 }
 
-static int write_zeros(struct writer *w, uint64_t guest, uint64_t len, struct error *err)
+static int write_zeros(struct writer *w, uint64_t guest, uint64_t len,
+                       struct error *err)
 {
     uint64_t n = len < CHUNK ? len : CHUNK;
     void *zeros = calloc(1, n);

@@ -29,7 +29,8 @@ static int need_bytes(const struct header_source *s, const char *what, uint64_t 
         return 0;
     if (s->len < s->cluster_size && s->len < s->file_size)
         return error_set(err, -EAGAIN,
-                         "%s at %" PRIu64 " lies beyond the %zu bytes read of the header "
+                         "%s at %" PRIu64
+                         " lies beyond the %zu bytes read of the header "
                          "cluster (%" PRIu64 " bytes)",
                          what, at, s->len, s->cluster_size);
     return error_set(err, -EINVAL,
@@ -49,12 +50,13 @@ static int parse_version(struct qcow2_header *h, const struct header_source *s,
                          QCOW2_H_V2_END);
     h->version = qcow2_be32(s->buf + QCOW2_H_VERSION);
     if (h->version != 2 && h->version != 3)
-        return error_set(err, -ENOTSUP, "version %" PRIu32 " is not supported (2 or 3 is)",
+        return error_set(err, -ENOTSUP,
+                         "version %" PRIu32 " is not supported (2 or 3 is)",
                          h->version);
     if (h->version == 3 && s->len < QCOW2_H_V3_END)
         return error_set(err, -EINVAL,
-                         "header: %zu bytes, a version 3 header has at least %d", s->len,
-                         QCOW2_H_V3_END);
+                         "header: %zu bytes, a version 3 header has at least %d",
+                         s->len, QCOW2_H_V3_END);
     return 0;
 }
 
@@ -77,8 +79,9 @@ static int parse_geometry(struct qcow2_header *h, struct header_source *s,
     h->length = qcow2_be32(s->buf + QCOW2_H_LENGTH);
     if (h->length < QCOW2_H_V3_END || h->length > s->cluster_size || h->length % 8)
         return error_set(err, -EINVAL,
-                         "header_length %" PRIu32 " is not a multiple of 8 within %d..%"
-                         PRIu64 " (the cluster size)",
+                         "header_length %" PRIu32
+                         " is not a multiple of 8 within %d..%" PRIu64
+                         " (the cluster size)",
                          h->length, QCOW2_H_V3_END, s->cluster_size);
     uint32_t order = qcow2_be32(s->buf + QCOW2_H_REFCOUNT_ORDER);
     if (order > 6)
@@ -93,7 +96,8 @@ static void feature_name(const uint8_t *table, uint64_t len, unsigned bit,
                          char name[QCOW2_FEATURE_NAME + 1])
 {
     name[0] = '\0';
-    for (uint64_t at = 0; at + 2 + QCOW2_FEATURE_NAME <= len; at += 2 + QCOW2_FEATURE_NAME)
+    for (uint64_t at = 0; at + 2 + QCOW2_FEATURE_NAME <= len;
+         at += 2 + QCOW2_FEATURE_NAME)
         if (table[at] == 0 && table[at + 1] == bit) {
             memcpy(name, table + at + 2, QCOW2_FEATURE_NAME);
             name[QCOW2_FEATURE_NAME] = '\0';
@@ -114,11 +118,13 @@ static int check_incompat(const struct qcow2_header *h, const uint8_t *names,
     if (!lacking)
         return 0;
     if (lacking & QCOW2_INCOMPAT_DATA_FILE)
-        return error_set(err, -ENOTSUP,
-                         "incompatible feature \"external data file\" is not supported");
+        return error_set(
+            err, -ENOTSUP,
+            "incompatible feature \"external data file\" is not supported");
     if (lacking & QCOW2_INCOMPAT_EXTENDED_L2)
-        return error_set(err, -ENOTSUP,
-                         "incompatible feature \"extended L2 entries\" is not supported");
+        return error_set(
+            err, -ENOTSUP,
+            "incompatible feature \"extended L2 entries\" is not supported");
     unsigned bit = (unsigned)__builtin_ctzll(lacking);
     feature_name(names, names_len, bit, name);
     return error_set(err, -ENOTSUP,
@@ -133,8 +139,8 @@ static int parse_features(struct qcow2_header *h, const struct header_source *s,
     uint32_t crypt = qcow2_be32(s->buf + QCOW2_H_CRYPT);
 
     if (crypt)
-        return error_set(err, -ENOTSUP, "crypt_method %" PRIu32 " (%s) is not supported",
-                         crypt,
+        return error_set(err, -ENOTSUP,
+                         "crypt_method %" PRIu32 " (%s) is not supported", crypt,
                          crypt == 1   ? "AES encryption"
                          : crypt == 2 ? "LUKS encryption"
                                       : "unknown");
@@ -144,10 +150,11 @@ static int parse_features(struct qcow2_header *h, const struct header_source *s,
         h->length > QCOW2_H_COMPRESSION ? s->buf[QCOW2_H_COMPRESSION] : 0;
     bool bit = h->incompat & QCOW2_INCOMPAT_COMPRESSION;
     if (compression > QCOW2_ZSTD)
-        return error_set(err, -ENOTSUP,
-                         "compression_type %u is not supported (0, deflate, and 1, zstd, "
-                         "are)",
-                         compression);
+        return error_set(
+            err, -ENOTSUP,
+            "compression_type %u is not supported (0, deflate, and 1, zstd, "
+            "are)",
+            compression);
     if (bit != (compression != 0))
         return error_set(err, -EINVAL,
                          "compression_type %u, but the compression bit of "
@@ -166,12 +173,14 @@ static int parse_backing(struct qcow2_header *h, const struct header_source *s,
     if (!offset || !len)
         return 0;
     if (len > QCOW2_MAX_BACKING_NAME)
-        return error_set(err, -EINVAL, "backing_file_size %" PRIu32 " is more than %u", len,
-                         QCOW2_MAX_BACKING_NAME);
-    if (offset < h->length || offset > s->cluster_size || len > s->cluster_size - offset)
+        return error_set(err, -EINVAL, "backing_file_size %" PRIu32 " is more than %u",
+                         len, QCOW2_MAX_BACKING_NAME);
+    if (offset < h->length || offset > s->cluster_size ||
+        len > s->cluster_size - offset)
         return error_set(err, -EINVAL,
                          "backing_file_offset %" PRIu64 " (name of %" PRIu32
-                         " bytes) is not within the header cluster, %" PRIu32 "..%" PRIu64,
+                         " bytes) is not within the header cluster, %" PRIu32
+                         "..%" PRIu64,
                          offset, len, h->length, s->cluster_size);
     int r = need_bytes(s, "backing file name", offset, len, err);
     if (r < 0)
@@ -189,8 +198,8 @@ static int parse_ext_backing_format(struct qcow2_header *h, const uint8_t *data,
 {
     if (len >= sizeof(h->backing_format))
         return error_set(err, -EINVAL,
-                         "backing format name is %" PRIu32 " bytes long, more than %zu", len,
-                         sizeof(h->backing_format) - 1);
+                         "backing format name is %" PRIu32 " bytes long, more than %zu",
+                         len, sizeof(h->backing_format) - 1);
     memcpy(h->backing_format, data, len);
     h->backing_format[len] = '\0';
     return 0;
@@ -203,8 +212,8 @@ static int parse_ext_bitmaps(struct qcow2_header *h, const uint8_t *data, uint32
     if (!(h->autoclear & QCOW2_AUTOCLEAR_BITMAPS))
         return 0;
     if (len != 24)
-        return error_set(err, -EINVAL, "bitmaps extension: length %" PRIu32 " is not 24",
-                         len);
+        return error_set(err, -EINVAL,
+                         "bitmaps extension: length %" PRIu32 " is not 24", len);
     uint32_t count = qcow2_be32(data), reserved = qcow2_be32(data + 4);
     uint64_t size = qcow2_be64(data + 8), offset = qcow2_be64(data + 16);
     if (reserved)
@@ -213,7 +222,8 @@ static int parse_ext_bitmaps(struct qcow2_header *h, const uint8_t *data, uint32
                          reserved);
     if (count < 1 || count > QCOW2_MAX_BITMAPS)
         return error_set(err, -EINVAL,
-                         "bitmaps extension: nb_bitmaps %" PRIu32 " is not within 1..%u",
+                         "bitmaps extension: nb_bitmaps %" PRIu32
+                         " is not within 1..%u",
                          count, QCOW2_MAX_BITMAPS);
     if (size == 0 || size > (uint64_t)count * QCOW2_BITMAP_ENTRY_MAX + 7ull * count)
         return error_set(err, -EINVAL,
@@ -284,12 +294,12 @@ static int check_l1(const struct qcow2_header *h, struct error *err)
     uint64_t entries = (h->size >> l1_bits) + ((h->size & (covers - 1)) != 0);
 
     if (h->size > INT64_MAX)
-        return error_set(err, -EINVAL, "size %" PRIu64 " is more than %" PRId64, h->size,
-                         INT64_MAX);
+        return error_set(err, -EINVAL, "size %" PRIu64 " is more than %" PRId64,
+                         h->size, INT64_MAX);
     if (h->l1_size > QCOW2_MAX_L1_BYTES / 8)
         return error_set(err, -EFBIG,
-                         "l1_size %" PRIu32 " entries is more than %u (32 MiB)", h->l1_size,
-                         QCOW2_MAX_L1_BYTES / 8);
+                         "l1_size %" PRIu32 " entries is more than %u (32 MiB)",
+                         h->l1_size, QCOW2_MAX_L1_BYTES / 8);
     if (h->l1_size < entries)
         return error_set(err, -EINVAL,
                          "l1_size %" PRIu32 " is too small: a disk of %" PRIu64
@@ -338,7 +348,8 @@ static int check_table(const struct qcow2_header *h, const char *field, uint64_t
         return 0;
     if (offset & (cluster - 1))
         return error_set(err, -EINVAL,
-                         "%s 0x%" PRIx64 " is not a multiple of the cluster size %" PRIu64,
+                         "%s 0x%" PRIx64
+                         " is not a multiple of the cluster size %" PRIu64,
                          field, offset, cluster);
     if (offset == 0)
         return error_set(err, -EINVAL, "%s 0 points at the header", field);
@@ -369,9 +380,9 @@ int qcow2_header_reftable(const struct qcow2_header *h, uint64_t file_size,
         return error_set(err, -EINVAL,
                          "refcount_table_clusters 0: the image has no refcount table");
     if (bytes > QCOW2_MAX_REFTABLE_BYTES)
-        return error_set(err, -EFBIG,
-                         "refcount_table_clusters %" PRIu32 " is more than %u (8 MiB)",
-                         h->reftable_clusters, QCOW2_MAX_REFTABLE_BYTES >> h->cluster_bits);
+        return error_set(
+            err, -EFBIG, "refcount_table_clusters %" PRIu32 " is more than %u (8 MiB)",
+            h->reftable_clusters, QCOW2_MAX_REFTABLE_BYTES >> h->cluster_bits);
     return check_table(h, "refcount_table_offset", h->reftable_offset, bytes, file_size,
                        err);
 }
@@ -382,8 +393,8 @@ int qcow2_header_snapshots(const struct qcow2_header *h, uint64_t file_size,
     if (h->nb_snapshots > QCOW2_MAX_SNAPSHOTS)
         return error_set(err, -EFBIG, "nb_snapshots %" PRIu32 " is more than %u",
                          h->nb_snapshots, QCOW2_MAX_SNAPSHOTS);
-    return check_table(h, "snapshots_offset", h->snapshots_offset, 40ull * h->nb_snapshots,
-                       file_size, err);
+    return check_table(h, "snapshots_offset", h->snapshots_offset,
+                       40ull * h->nb_snapshots, file_size, err);
 }
 
 int qcow2_header_parse(struct qcow2_header *h, const void *buf, size_t len,
