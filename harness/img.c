@@ -150,6 +150,7 @@ int img_getopt(struct img_options *o, int argc, char **argv, const char *letters
         if (*status >= 0)
             return 0;
     }
+    *status = 0;
     o->argc = argc - optind;
     o->argv = argv + optind;
     return -1;
