@@ -21,7 +21,14 @@
 #define STRATEGY_ABI 1
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
-enum guest_op { GUEST_READ, GUEST_WRITE, GUEST_ZERO, GUEST_DISCARD, GUEST_FLUSH, GUEST_OPS };
+enum guest_op {
+    GUEST_READ,
+    GUEST_WRITE,
+    GUEST_ZERO,
+    GUEST_DISCARD,
+    GUEST_FLUSH,
+    GUEST_OPS
+};
 
 /* One request of the guest. The submitter's struct, unmoved until done(). Any alignment;
  * the range must lie inside the disk (else -EINVAL). The module's own state for it lives
@@ -42,7 +49,8 @@ struct strategy_setting {
 };
 struct strategy_options {
     struct loop *loop;
-    const struct loop_options *engine; /* for modules that open instances of their own */
+    const struct loop_options
+        *engine; /* for modules that open instances of their own */
     const struct image_node *top;
     const char *settings; /* "hold=none,workers=8"; NULL or "": defaults */
     unsigned depth;       /* guest requests in flight, at most */
@@ -63,7 +71,8 @@ struct strategy {
     const char *name, *summary;
     const struct strategy_setting *settings; /* ends with name NULL */
     /* Opens the whole chain; turns the loop until metadata is loaded. */
-    int (*open)(struct strategy_image **, const struct strategy_options *, struct error *);
+    int (*open)(struct strategy_image **, const struct strategy_options *,
+                struct error *);
     void (*submit)(struct strategy_image *, struct guest_req *);
     /* Asks for an early end; done() comes in any case, with -ECANCELED if it was early.
      * The image is right either way. */
