@@ -56,7 +56,7 @@ static void task_main(void *arg)
     t->live = false;
 }
 
-void world_run(struct world *w, struct task *tasks, unsigned n)
+bool world_run(struct world *w, struct task *tasks, unsigned n)
 {
     w->tasks = tasks;
     w->ntasks = n;
@@ -74,6 +74,8 @@ void world_run(struct world *w, struct task *tasks, unsigned n)
         }
         if (!live)
             break;
+        if (w->stop_at && w->ios >= w->stop_at)
+            return false;
         if (!runnable) {
             fprintf(stderr, "deadlock: %u tasks asleep\n", live);
             abort();
@@ -89,6 +91,7 @@ void world_run(struct world *w, struct task *tasks, unsigned n)
             qcow2_verify(w->q);
     }
     w->ntasks = 0;
+    return true;
 }
 
 void world_pause(struct task *t)
@@ -106,6 +109,64 @@ void world_wake(struct world *w)
                 w->tasks[i].asleep = NULL;
         }
     }
+}
+
+/* Index of a new log entry; the log may move, so entries are named by index. */
+static unsigned record(struct world *w, enum host_op op, uint64_t offset, uint64_t len,
+                       const void *data)
+{
+    if (!w->record)
+        return 0;
+    if (w->nlog == w->log_cap) {
+        w->log_cap = w->log_cap ? 2 * w->log_cap : 256;
+        w->log = realloc(w->log, w->log_cap * sizeof(*w->log));
+        assert(w->log);
+    }
+    struct host_entry *e = &w->log[w->nlog];
+    *e = (struct host_entry){.op = op, .offset = offset, .len = len};
+    if (data) {
+        e->data = malloc(len);
+        memcpy(e->data, data, len);
+    }
+    return w->nlog++;
+}
+
+static void completed(struct world *w, unsigned entry)
+{
+    if (w->record)
+        w->log[entry].completed = true;
+}
+
+uint8_t *world_crash(struct world *w, const uint8_t *base, uint64_t base_size,
+                     uint64_t *size)
+{
+    uint64_t cap = base_size;
+    for (unsigned i = 0; i < w->nlog; i++) {
+        uint64_t end = w->log[i].offset + w->log[i].len;
+        cap = end > cap ? end : cap;
+    }
+    uint8_t *file = calloc(1, cap ? cap : 1);
+    memcpy(file, base, base_size);
+    *size = base_size;
+    uint64_t likely = world_random(w, 5); /* 0: nothing survives .. 4: most does */
+    for (unsigned i = 0; i < w->nlog; i++) {
+        const struct host_entry *e = &w->log[i];
+        for (uint64_t at = 0; at < e->len;) {
+            uint64_t n = 512 - ((e->offset + at) & 511);
+            if (n > e->len - at || e->op == HOST_GROW)
+                n = e->len - at;
+            if (e->durable || world_random(w, 5) < likely) {
+                uint64_t end = e->offset + at + n;
+                if (e->op == HOST_WRITE)
+                    memcpy(file + e->offset + at, e->data + at, n);
+                else if (e->op == HOST_ZERO)
+                    memset(file + e->offset + at, 0, n);
+                *size = end > *size ? end : *size;
+            }
+            at += n;
+        }
+    }
+    return file;
 }
 
 static int outcome(struct world *w)
@@ -134,10 +195,12 @@ int world_write(struct task *t, uint64_t offset, const void *buf, uint64_t len)
     world_pause(t);
     int err = outcome(w);
     if (!err) {
+        unsigned entry = record(w, HOST_WRITE, offset, len, buf);
         reach(w, offset + len);
         memcpy(w->file + offset, buf, len);
+        world_pause(t);
+        completed(w, entry);
     }
-    world_pause(t);
     return err;
 }
 
@@ -151,8 +214,31 @@ static int zero_file(struct task *t, uint64_t offset, uint64_t len, bool extend)
             reach(w, offset + len);
         if (offset < w->size)
             memset(w->file + offset, 0, len < w->size - offset ? len : w->size - offset);
+        unsigned entry =
+            record(w, HOST_ZERO, offset,
+                   offset >= w->size ? 0
+                                     : (len < w->size - offset ? len : w->size - offset),
+                   NULL);
+        world_pause(t);
+        completed(w, entry);
     }
+    return err;
+}
+
+/* A flush covers what was completed when it was submitted. */
+static int flush_file(struct task *t)
+{
+    struct world *w = t->w;
+    unsigned n = w->nlog;
+    bool *covers = calloc(n + 1, 1);
+    for (unsigned i = 0; i < n; i++)
+        covers[i] = w->log[i].completed;
     world_pause(t);
+    int err = outcome(w);
+    world_pause(t);
+    for (unsigned i = 0; i < n && !err; i++)
+        w->log[i].durable |= covers[i];
+    free(covers);
     return err;
 }
 
@@ -169,9 +255,7 @@ int world_settle(struct task *t, const struct qcow2_need *need)
         err = world_write(t, io->offset, io->buf, io->len);
         break;
     case QCOW2_FLUSH:
-        world_pause(t);
-        err = outcome(t->w);
-        world_pause(t);
+        err = flush_file(t);
         break;
     case QCOW2_ZERO:
         err = zero_file(t, io->offset, io->len, true);
@@ -190,9 +274,12 @@ int world_settle(struct task *t, const struct qcow2_need *need)
     case QCOW2_GROW:
         world_pause(t);
         err = outcome(t->w);
-        if (!err)
+        if (!err) {
+            unsigned entry = record(t->w, HOST_GROW, io->offset, io->len, NULL);
             reach(t->w, io->offset + io->len);
-        world_pause(t);
+            world_pause(t);
+            completed(t->w, entry);
+        }
         break;
     }
     int ret = qcow2_io_done(t->w->q, io, err);

@@ -12,6 +12,13 @@
 #include "core/coroutine/coroutine.h"
 #include "core/qcow2/qcow2.h"
 
+enum host_op { HOST_WRITE, HOST_ZERO, HOST_GROW };
+struct host_entry { /* one change of the file, for crash images */
+    enum host_op op;
+    uint64_t offset, len;
+    uint8_t *data;
+    bool completed, durable;
+};
 struct world {
     uint64_t rng;
     uint8_t *file;
@@ -25,6 +32,10 @@ struct world {
     int fail_err;
     bool fail_forever;
     bool verify;
+    bool record; /* keep a log of changes from base on */
+    struct host_entry *log;
+    unsigned nlog, log_cap;
+    uint64_t stop_at; /* world_run() returns when this many I/Os were done; 0: never */
 };
 struct task {
     struct world *w;
@@ -38,8 +49,13 @@ struct task {
 uint64_t world_random(struct world *, uint64_t below);
 void world_load(struct world *, const char *path);
 void world_save(const struct world *, const char *path);
-/* Runs fn(task) for every task until all are done; aborts on a deadlock. */
-void world_run(struct world *, struct task *, unsigned n);
+/* Runs fn(task) for every task until all are done; aborts on a deadlock. false: stopped
+ * by stop_at, the tasks are left where they are. */
+bool world_run(struct world *, struct task *, unsigned n);
+/* What the disk may hold after a crash now: base, every durable change, and of the
+ * others a random subset, torn by sectors. The caller frees. */
+uint8_t *world_crash(struct world *, const uint8_t *base, uint64_t base_size,
+                     uint64_t *size);
 /* For tasks: let others run; do what the core needs; a host transfer. */
 void world_pause(struct task *);
 int world_settle(struct task *, const struct qcow2_need *);
