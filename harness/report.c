@@ -129,6 +129,30 @@ static unsigned trials_of(const struct view *v, unsigned strategy)
     return n;
 }
 
+/* How this strategy compares with the first one of the list. */
+static void put_ratio(struct table *t, unsigned row, const struct view *v, unsigned s,
+                      const json_t *ratio)
+{
+    bool interval = trials_of(v, s) > 1;
+
+    if (v->l->n < 2)
+        return;
+    if (!ratio) {
+        table_put(t, row, "median/1st", "1");
+        table_put(t, row, "mean/1st", "1");
+        table_put(t, row, "95 % of it", "-");
+        return;
+    }
+    table_put(t, row, "median/1st", "%.3f",
+              json_number_value(json_object_get(ratio, "ratio_of_medians")));
+    table_put(t, row, "mean/1st", "%.3f",
+              json_number_value(json_object_get(ratio, "ratio_of_means")));
+    if (interval)
+        table_put(t, row, "95 % of it", "%.3f..%.3f",
+                  pair_item(ratio, "means_interval", 0),
+                  pair_item(ratio, "means_interval", 1));
+}
+
 /* Throughput, its interval, its ratio to the first strategy's, and what it costs. */
 static void print_throughput(const struct view *v)
 {
@@ -150,20 +174,7 @@ static void print_throughput(const struct view *v)
             table_put(t, row, "95 % interval", "%.0f..%.0f",
                       pair_item(iops, "interval", 0), pair_item(iops, "interval", 1));
         table_put(t, row, "MiB/s", "%.1f", median(v, s, "total/bw_bytes") / 1048576);
-        if (v->l->n > 1 && !s)
-            table_put(t, row, "median/1st", "1");
-        if (ratio)
-            table_put(t, row, "median/1st", "%.3f",
-                      json_number_value(json_object_get(ratio, "ratio_of_medians")));
-        if (v->l->n > 1 && !s)
-            table_put(t, row, "mean/1st", "1");
-        if (ratio)
-            table_put(t, row, "mean/1st", "%.3f",
-                      json_number_value(json_object_get(ratio, "ratio_of_means")));
-        if (ratio && trials_of(v, s) > 1)
-            table_put(t, row, "95 % of it", "%.3f..%.3f",
-                      pair_item(ratio, "means_interval", 0),
-                      pair_item(ratio, "means_interval", 1));
+        put_ratio(t, row, v, s, ratio);
         if (isnan(median(v, s, "process/cpu_ns_per_request")))
             continue;
         table_put(t, row, "IOPS/CPU-s", "%.0f",

@@ -251,7 +251,7 @@ static char *receive(const struct trial *t, const struct shared *s, int fd, pid_
             stop_asked = 2;
             kill(child, SIGTERM);
         }
-        if (draw && s->begun) {
+        if (draw && !ready && s->begun) {
             if (began <= 0)
                 began = seconds_now();
             progress(t, s, began);
@@ -283,8 +283,17 @@ static __attribute__((noreturn)) void child(const struct trial *t, struct shared
                                             int fd)
 {
     json_t *all = run_jobs(t, s);
-    int bad = json_dumpfd(all, fd, JSON_COMPACT) < 0;
+    char *text = json_dumps(all, JSON_COMPACT);
+    size_t len = text ? strlen(text) : 0, sent = 0;
 
+    while (sent < len) {
+        ssize_t n = write(fd, text + sent, len - sent);
+        if (n < 0 && errno != EINTR)
+            break;
+        sent += n > 0 ? (size_t)n : 0;
+    }
+    int bad = !len || sent < len;
+    free(text);
     json_decref(all);
     close(fd);
     fflush(NULL);
