@@ -77,14 +77,15 @@ PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99)
 
 
 def from_bins(*histograms):
-    """Percentiles, in microseconds, of histograms given as {"nanoseconds": count} each."""
+    """Percentiles, in microseconds, of histograms given as {"nanoseconds": count} each. Those
+    that fewer than five samples lie beyond are left out: they would tell of the luck."""
     merged = {}
     for bins in histograms:
         for ns, count in bins.items():
             merged[int(ns)] = merged.get(int(ns), 0) + count
     total, seen, result = sum(merged.values()), 0, {}
-    wanted = iter(PERCENTILES)
-    want = next(wanted)
+    wanted = iter([p for p in PERCENTILES if total * (100 - p) / 100 >= 5])
+    want = next(wanted, None)
     for ns in sorted(merged):
         seen += merged[ns]
         while want is not None and seen >= total * want / 100:

@@ -78,6 +78,9 @@ def iops(directory, panels, subjects, note):
         for index, engine in enumerate(engines):
             lines = []
             for i, subject in enumerate(subjects):
+                if index == 0 and not any((subject, e) in cells for e in engines):
+                    out.append(f'set label "not run" at graph 0.02,first {len(subjects) - 1 - i} '
+                               'font ",11" textcolor rgb "#999999"')
                 if (subject, engine) in cells:
                     mean, low, high = (v / 1e3 for v in cells[subject, engine])
                     at = len(subjects) - 1 - i + (1 - index) * 0.24
@@ -113,7 +116,8 @@ def iops(directory, panels, subjects, note):
 def tail(directory, name, title, panels, ylabel, note):
     """Latency over rarity: x is one in how many requests are slower, so that each step is
     another nine. panels: [(title, {strategy: [(percentile, microseconds)]})]."""
-    panels = [(t, c) for t, c in panels if any(c.values())]
+    panels = [(t, {s: [p for p in points if p[0] >= 50] for s, points in c.items()})
+              for t, c in panels if any(c.values())]
     if not panels:
         return []
     values = [us for _, curves in panels for points in curves.values() for _, us in points]
@@ -121,8 +125,8 @@ def tail(directory, name, title, panels, ylabel, note):
     n = len(panels)
     out = [f'set multiplot layout 1,{n} margins 0.08,0.97,0.27,0.84 spacing 0.03,0',
            f'set label 100 {quoted(title)} at screen 0.5,0.955 center font ",16"',
-           'set logscale xy', 'set xrange [1:10000]', f'set yrange [{low * 0.8:.6g}:{high * 1.3:.6g}]',
-           'set xtics ("0" 1, "50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000)',
+           'set logscale xy', 'set xrange [2:10000]', f'set yrange [{low * 0.8:.6g}:{high * 1.3:.6g}]',
+           'set xtics ("50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000)',
            'set format y "%g"', 'unset key', 'set xlabel "percentile" offset 0,0.3']
     for number, (panel, curves) in enumerate(panels):
         out.append(f'set title {quoted(panel)} font ",14" offset 0,-0.5')

@@ -33,6 +33,7 @@ class Workload:
     name = title = ''
     fixed_ios = False  # the job's length is a number of requests, not a time
     options = ()       # for asyncow only
+    compared = (FIO, QEMU, TUNED)  # peers that do the same work, for the finding
 
     def __init__(self, run):
         self.run = run
@@ -97,6 +98,7 @@ class WarmRead(Workload):
 class ColdRead(Workload):
     name, title = 'cold-read', 'Cold-L2 random read'
     options = (f'--cache-size={COLD_CACHE}',)
+    compared = (QEMU,)  # a raw file has no L2
 
     def prepare(self):
         bench.create_image(self.path('cold.qcow2'), COLD_SIZE, '-o', 'preallocation=metadata')
@@ -153,6 +155,7 @@ class AllocWrite(Workload):
 class MixedFlush(Workload):
     name, title = 'mixed-flush', 'Mixed with flush'
     options = ('--allow-backing', '--allow-write')
+    compared = ()  # nothing is copied on write in a raw file
 
     def fresh(self, subject):
         if subject == FIO:
@@ -326,45 +329,52 @@ def details(trials, args):
     return out if len(out) > 2 else []
 
 
-def one_of(names):
-    return names[0] if len(names) == 1 else ', '.join(names[:-1]) + ' and ' + names[-1]
+def one_of(words):
+    return words[0] if len(words) == 1 else ', '.join(words[:-1]) + ' and ' + words[-1]
+
+
+def best_engine(trials, workload, subject, args):
+    """(engine, trials) with the highest mean, or None."""
+    cells = {e: values(trials, workload, subject, e) for e in args.engines}
+    cells = {e: c for e, c in cells.items() if c}
+    if not cells:
+        return None
+    engine = max(cells, key=lambda e: stats.mean(cells[e]))
+    return engine, cells[engine]
+
+
+def times(a, b):
+    """'1.23 times [1.10, 1.40]', or that there is no telling."""
+    ratio, low, high = stats.ratio(a, b)
+    text = f'{ratio:.2f} [{low:.2f}, {high:.2f}] times'
+    return text if stats.distinguishable(a, b) else text + ' (no clear difference from)'
 
 
 def sentence(trials, workload, args):
-    """What one workload showed, for each strategy at its best engine."""
-    best = {}
-    for strategy in args.strategies:
-        cells = {e: values(trials, workload.name, strategy, e) for e in args.engines}
-        cells = {e: c for e, c in cells.items() if c}
-        if cells:
-            engine = max(cells, key=lambda e: stats.mean(cells[e]))
-            best[strategy] = (engine, cells[engine])
+    """What one workload showed, each strategy and each peer at its best engine."""
+    best = {s: best_engine(trials, workload.name, s, args) for s in args.strategies}
+    best = {s: found for s, found in best.items() if found}
     if not best:
         return ''
-    groups = stats.rank({s: c for s, (_, c) in best.items()})
-    top = groups[0]
-    engine, cell = best[top[0]]
+    groups = stats.rank({s: cell for s, (_, cell) in best.items()})
+    leader = groups[0][0]
+    engine, cell = best[leader]
     text = f'{workload.title}: '
-    if len(top) > 1:
-        text += f'{one_of(top)} can\'t be told apart, the fastest mean being {top[0]}\'s on {engine} ' \
-                f'({spread(cell)} a second)'
+    if len(groups[0]) > 1:
+        text += f'{one_of(groups[0])} can\'t be told apart (highest mean: {leader} on {engine}, ' \
+                f'{spread(cell)} a second)'
     else:
-        text += f'{top[0]} on {engine} is fastest ({spread(cell)} a second)'
-    for group in groups[1:2]:
-        ratio, low, high = stats.ratio(cell, best[group[0]][1])
-        text += f', {ratio:.2f} [{low:.2f}, {high:.2f}] times {one_of(group)}' \
-            + (' (alike among themselves)' if len(group) > 1 else '')
-    peers = []
-    for peer in PEERS:
-        cells = {e: values(trials, workload.name, peer, e) for e in args.engines}
-        cells = {e: c for e, c in cells.items() if c}
-        if cells:
-            fastest = max(cells, key=lambda e: stats.mean(cells[e]))
-            ratio, low, high = stats.ratio(cell, cells[fastest])
-            alike = '' if stats.distinguishable(cell, cells[fastest]) else ', which is no difference'
-            peers.append(f'{ratio:.2f} [{low:.2f}, {high:.2f}] of {peer} on {fastest}{alike}')
-    if peers:
-        text += '; against the peers at their best that is ' + '; '.join(peers)
+        text += f'{leader} is fastest (on {engine}, {spread(cell)} a second)'
+    rest = [name for group in groups[1:] for name in group]
+    if rest:
+        text += ', ' + one_of([f'{times(cell, best[name][1])} {name}' for name in rest])
+    compared = []
+    for peer in workload.compared:
+        found = best_engine(trials, workload.name, peer, args)
+        if found:
+            compared.append(f'{times(cell, found[1])} {peer}')
+    if compared:
+        text += f'; that is {one_of(compared)}'
     return text + '.'
 
 
