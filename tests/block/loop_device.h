@@ -9,7 +9,8 @@ static inline void loop_device_make(const char *image, long long size, char devi
     FILE *out;
 
     snprintf(command, sizeof(command),
-             "truncate -s %lld %s && losetup -b 4096 -f --show %s 2>&1", size, image, image);
+             "truncate -s %lld %s && losetup -b 4096 -f --show %s 2>&1", size, image,
+             image);
     out = popen(command, "r");
     if (!out || !fgets(device, 64, out) || strncmp(device, "/dev/", 5) != 0) {
         if (out)

@@ -227,21 +227,21 @@ static void on_file(const char *engine, bool direct, unsigned depth)
     random_against_model(&t);
 }
 
-#define TESTS(name, engine)                                                              \
-    static void name##_buffered(void **state)                                            \
-    {                                                                                    \
-        (void)state;                                                                     \
-        on_file(engine, false, 64);                                                      \
-    }                                                                                    \
-    static void name##_direct(void **state)                                              \
-    {                                                                                    \
-        (void)state;                                                                     \
-        on_file(engine, true, 64);                                                       \
-    }                                                                                    \
-    static void name##_shallow(void **state)                                             \
-    {                                                                                    \
-        (void)state;                                                                     \
-        on_file(engine, true, 3);                                                        \
+#define TESTS(name, engine)                                                            \
+    static void name##_buffered(void **state)                                          \
+    {                                                                                  \
+        (void)state;                                                                   \
+        on_file(engine, false, 64);                                                    \
+    }                                                                                  \
+    static void name##_direct(void **state)                                            \
+    {                                                                                  \
+        (void)state;                                                                   \
+        on_file(engine, true, 64);                                                     \
+    }                                                                                  \
+    static void name##_shallow(void **state)                                           \
+    {                                                                                  \
+        (void)state;                                                                   \
+        on_file(engine, true, 3);                                                      \
     }
 TESTS(sync, "sync")
 TESTS(threads, "threads")
@@ -252,7 +252,7 @@ static void sim_any(bool direct)
 {
     struct env *real = test_env;
     struct target t = {
-        .engine = "sim", .path = "model", .direct = direct, .sim = true, .depth = 8};
+        .engine = "sim", .path = "mem:model", .direct = direct, .sim = true, .depth = 8};
 
     random_against_model(&t);
     test_env = real;
@@ -298,8 +298,8 @@ static void file_system_4096(void **state)
     t.path = path;
     loop_device_make(image, 32 << 20, device);
     snprintf(command, sizeof(command),
-             "mkdir %s && mkfs.ext4 -q -b 4096 %s 2>/dev/null && mount %s %s", mount, device,
-             device, mount);
+             "mkdir %s && mkfs.ext4 -q -b 4096 %s 2>/dev/null && mount %s %s", mount,
+             device, device, mount);
     if (system(command) != 0) {
         loop_device_drop(device);
         print_message("skipped: can't make and mount an ext4 file system here\n");
@@ -314,8 +314,8 @@ static void file_system_4096(void **state)
     loop_device_drop(device);
 }
 
-#define UNITS(name)                                                                      \
-    cmocka_unit_test(name##_buffered), cmocka_unit_test(name##_direct),                  \
+#define UNITS(name)                                                                    \
+    cmocka_unit_test(name##_buffered), cmocka_unit_test(name##_direct),                \
         cmocka_unit_test(name##_shallow)
 
 int main(void)

@@ -1,0 +1,178 @@
+/*
+ * Two threads with loops of their own write neighbouring bytes of the same blocks of a
+ * direct file, beside aligned writes, and no byte is ever lost.
+ */
+#include <pthread.h>
+
+#include "tests/block/block_test.h"
+
+#define PIECE 100
+#define PIECES 300
+#define ROUNDS 40
+#define DEPTH 8
+#define FILLS 64 /* aligned blocks behind the pieces, to turn tracking off and on */
+
+struct writer {
+    const char *engine;
+    struct blk_file *file;
+    unsigned parity;
+    uint64_t rng;
+    unsigned in_flight, failed;
+    struct slot {
+        struct writer *writer;
+        struct aio aio;
+        struct iovec iov;
+        unsigned char *buf;
+        bool busy;
+    } slots[DEPTH];
+    unsigned char last[PIECES];
+    bool busy[PIECES];
+};
+
+static struct slot *slot_of(struct aio *aio)
+{
+    return (struct slot *)((char *)aio - offsetof(struct slot, aio));
+}
+
+static void done(struct aio *aio)
+{
+    struct slot *s = slot_of(aio);
+
+    s->writer->failed += aio->result != 0;
+    s->writer->in_flight--;
+    s->busy = false;
+    if (aio->len == PIECE)
+        s->writer->busy[aio->offset / PIECE] = false;
+}
+
+static void write_one(struct writer *w, struct loop *loop, struct slot *s)
+{
+    unsigned piece;
+
+    s->aio = (struct aio){
+        .op = AIO_WRITE, .file = w->file, .done = done, .iov = &s->iov, .iovcnt = 1};
+    if (test_random(&w->rng) % 4 == 0) {
+        s->aio.offset = 65536 + 4096 * (2 * (test_random(&w->rng) % FILLS) + w->parity);
+        s->aio.len = 4096;
+        memset(s->buf, 0x77, 4096);
+    } else {
+        do
+            piece = (unsigned)(test_random(&w->rng) % (PIECES / 2)) * 2 + w->parity;
+        while (w->busy[piece]);
+        w->busy[piece] = true;
+        w->last[piece] = (unsigned char)test_random(&w->rng);
+        memset(s->buf, w->last[piece], PIECE);
+        s->aio.offset = (uint64_t)piece * PIECE;
+        s->aio.len = PIECE;
+    }
+    s->iov = (struct iovec){s->buf, (size_t)s->aio.len};
+    s->writer = w;
+    s->busy = true;
+    w->in_flight++;
+    aio_submit(loop, &s->aio);
+}
+
+static void *run(void *opaque)
+{
+    struct writer *w = opaque;
+    struct loop *loop = test_loop(w->engine, 32);
+
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < DEPTH; i++)
+            if (!w->slots[i].busy)
+                write_one(w, loop, &w->slots[i]);
+        loop_turn(loop, true);
+    }
+    while (w->in_flight)
+        loop_turn(loop, true);
+    loop_destroy(loop);
+    return NULL;
+}
+
+static void two_loops(const char *a, const char *b)
+{
+    static struct writer writers[2];
+    unsigned char got[PIECES * PIECE];
+    pthread_t threads[2];
+    struct blk_file *file = test_open(test_path("shared"), true, true, NULL);
+    uint64_t seed = test_seed();
+
+    MUST(blk_truncate(file, 1 << 20));
+    for (unsigned i = 0; i < 2; i++) {
+        struct writer *w = &writers[i];
+        memset(w, 0, sizeof(*w));
+        w->engine = i ? b : a;
+        w->file = file;
+        w->parity = i;
+        w->rng = seed + i;
+        for (int k = 0; k < DEPTH; k++)
+            assert_int_equal(posix_memalign((void **)&w->slots[k].buf, 4096, 4096), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, run, w), 0);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    MUST(blk_pread(file, 0, got, sizeof(got)));
+    for (unsigned i = 0; i < sizeof(got); i++)
+        if (got[i] != writers[i / PIECE % 2].last[i / PIECE])
+            fail_msg("byte %u is %u, thread %u wrote %u", i, got[i], i / PIECE % 2,
+                     writers[i / PIECE % 2].last[i / PIECE]);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(writers[i].failed, 0);
+        for (int k = 0; k < DEPTH; k++)
+            free(writers[i].slots[k].buf);
+    }
+    MUST(blk_close(file));
+}
+
+static void linux_aio_beside_io_uring(void **state)
+{
+    (void)state;
+    two_loops("linux-aio", "io_uring");
+}
+static void threads_beside_sync(void **state)
+{
+    (void)state;
+    two_loops("threads", "sync");
+}
+
+/* The second of two that share a block waits; cancelled there, it changes nothing. */
+static void cancelled_while_waiting(void **state)
+{
+    struct blk_file *file = test_open(test_path("cancel"), true, true, NULL);
+    struct loop *loop = test_loop("threads", 8);
+    char a[10] = "aaaaaaaaaa", b[10] = "bbbbbbbbbb", got[20];
+    struct iovec iov[2] = {{a, 10}, {b, 10}};
+    struct aio first = {
+        .op = AIO_WRITE, .file = file, .len = 10, .iov = iov, .iovcnt = 1};
+    struct aio second = {.op = AIO_WRITE,
+                         .file = file,
+                         .offset = 10,
+                         .len = 10,
+                         .iov = iov + 1,
+                         .iovcnt = 1};
+
+    (void)state;
+    second.result = first.result = 1;
+    aio_submit(loop, &first);
+    aio_submit(loop, &second);
+    aio_cancel(&second);
+    while (first.result == 1 || second.result == 1)
+        loop_turn(loop, true);
+    loop_turn(loop, false);
+    assert_int_equal(first.result, 0);
+    assert_int_equal(second.result, -ECANCELED);
+    assert_int_equal(blk_size(file), 10);
+    MUST(blk_pread(file, 0, got, 20));
+    assert_memory_equal(got, "aaaaaaaaaa\0\0\0\0\0\0\0\0\0\0", 20);
+    loop_destroy(loop);
+    MUST(blk_close(file));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(linux_aio_beside_io_uring),
+                                       cmocka_unit_test(threads_beside_sync),
+                                       cmocka_unit_test(cancelled_while_waiting)};
+
+    return cmocka_run_group_tests(tests, test_begin, test_end);
+}

@@ -1,0 +1,145 @@
+/*
+ * Filters parse what they document, name what they don't, stack, and delay by what they
+ * were told, in real and in virtual time.
+ */
+#include "tests/block/block_test.h"
+
+static void parse_fails(const char *spec, const char *word)
+{
+    struct blk_options bo = {.env = test_env, .filters = spec};
+    struct blk_file *file;
+    struct error err = {""};
+
+    assert_int_equal(blk_open(&file, test_path("f"), &bo, &err), -EINVAL);
+    if (!strstr(err.msg, word))
+        fail_msg("\"%s\" says \"%s\", without \"%s\"", spec, err.msg, word);
+}
+
+static void bad_specs_are_named(void **state)
+{
+    (void)state;
+    MUST(blk_close(test_open(test_path("f"), false, true, NULL)));
+    parse_fails("slow", "slow");
+    parse_fails("delay:reed=1ms", "reed");
+    parse_fails("delay:read=1 fortnight", "fortnight");
+    parse_fails("delay:read", "read");
+    parse_fails("delay:read=uniform(2ms,1ms)", "uniform(2ms,1ms)");
+    parse_fails("delay:read=lognormal(1ms)", "lognormal(1ms)");
+    parse_fails("delay:read=lognormal(1ms,x)", "lognormal(1ms,x)");
+    parse_fails("delay:metadata-reed=1ms", "metadata-reed");
+    parse_fails("delay:read=1ms;fault:n=0", "n=0");
+    parse_fails("fault:n=many", "many");
+    parse_fails("fault:error=EWHAT", "EWHAT");
+    parse_fails("fault:op=scribble", "scribble");
+    parse_fails("fault:colour=red", "colour");
+}
+
+static uint64_t time_of(struct blk_file *file, struct loop *loop, enum aio_op op,
+                        bool metadata)
+{
+    char buf[512] = {0};
+    struct iovec iov = {buf, sizeof(buf)};
+    struct aio aio = {.op = op, .file = file, .metadata = metadata};
+    uint64_t begin_ns = env_now_ns(test_env);
+
+    if (op != AIO_FLUSH) {
+        aio.len = sizeof(buf);
+        aio.iov = &iov;
+        aio.iovcnt = 1;
+    }
+    MUST(aio_run(loop, &aio));
+    return env_now_ns(test_env) - begin_ns;
+}
+
+static void precise_names_win(void **state)
+{
+    static const char *const engines[] = {"sync", "threads", "linux-aio", "io_uring"};
+
+    (void)state;
+    for (int e = 0; e < 4; e++) {
+        struct blk_file *file =
+            test_open(test_path("d"), false, true,
+                      "delay:metadata-read=20ms,read=5ms,any=0ms;fault");
+        struct loop *loop = test_loop(engines[e], 4);
+        struct delay_stats stats;
+        uint64_t ns;
+
+        ns = time_of(file, loop, AIO_READ, true);
+        assert_in_range(ns, 20000000, 200000000);
+        ns = time_of(file, loop, AIO_READ, false);
+        assert_in_range(ns, 5000000, 19000000);
+        delay_get_stats(blk_filter(file, "delay"), &stats);
+        assert_int_equal(stats.count, 2);
+        assert_int_equal(stats.asked_ns, 25000000);
+        assert_true(stats.realised_ns >= stats.asked_ns);
+        assert_int_equal(fault_passed(blk_filter(file, "fault"), ~0u), 2);
+        loop_destroy(loop);
+        MUST(blk_close(file));
+    }
+}
+
+static void helpers_are_delayed_too(void **state)
+{
+    struct blk_file *file = test_open(test_path("d"), false, true, "delay:flush=10ms");
+    uint64_t begin_ns = env_now_ns(test_env);
+
+    (void)state;
+    MUST(blk_flush(file));
+    assert_true(env_now_ns(test_env) - begin_ns >= 10000000u);
+    MUST(blk_close(file));
+}
+
+static double mean_us(const char *filters, unsigned *distinct)
+{
+    struct env *real = test_env;
+    struct loop_options lo = {.engine = "sim", .depth = 4};
+    struct blk_options bo = {
+        .write = true, .create = true, .sim = true, .filters = filters};
+    struct delay_stats stats;
+    struct blk_file *file;
+    struct loop *loop;
+    uint64_t last = 0;
+
+    test_env = bo.env = env_sim(7);
+    *distinct = 0;
+    MUST(loop_create(&loop, test_env, &lo, &test_err));
+    MUST(blk_open(&file, "mem:v", &bo, &test_err));
+    for (int i = 0; i < 2000; i++) {
+        uint64_t ns = time_of(file, loop, AIO_WRITE, false);
+        *distinct += ns != last;
+        last = ns;
+    }
+    delay_get_stats(blk_filter(file, "delay"), &stats);
+    assert_int_equal(stats.count, 2000);
+    assert_int_equal(stats.asked_ns, stats.realised_ns); /* virtual time is exact */
+    loop_destroy(loop);
+    MUST(blk_close(file));
+    env_destroy(test_env);
+    test_env = real;
+    return 1e-3 * (double)stats.asked_ns / 2000;
+}
+
+static void distributions_have_their_mean(void **state)
+{
+    unsigned distinct;
+    double us;
+
+    (void)state;
+    us = mean_us("delay:write=uniform(100us,300us)", &distinct);
+    assert_true(us > 190 && us < 210);
+    assert_true(distinct > 1900);
+    us = mean_us("delay:data-write=lognormal(200us,0.5)", &distinct);
+    assert_true(us > 210 && us < 245); /* median * exp(sigma^2 / 2) is 226.6 */
+    us = mean_us("delay:write=150us", &distinct);
+    assert_true(us > 149.9 && us < 150.1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_specs_are_named),
+                                       cmocka_unit_test(precise_names_win),
+                                       cmocka_unit_test(helpers_are_delayed_too),
+                                       cmocka_unit_test(distributions_have_their_mean)};
+
+    return cmocka_run_group_tests(tests, test_begin, test_end);
+}
