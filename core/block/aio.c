@@ -45,6 +45,7 @@ void aio_below_align(struct loop *loop, struct aio *aio)
 void aio_prepare(struct loop *loop, struct aio *aio)
 {
     aio->loop = loop;
+    aio->state = 0; /* not that of its last use: aio_run() would take it for done */
     aio->moved = 0;
     aio->flags = 0;
     aio->verdict = 0;
@@ -142,6 +143,7 @@ void aio_finish(struct aio *aio, int result)
     struct loop *loop = aio->loop;
 
     aio->result = result;
+    aio->state = 0; /* nothing to cancel any more */
     aio_queue_push(&loop->completed, aio);
     if (unlikely(loop->env->simulated))
         sim_gate_open(loop->env, &loop->gate);
