@@ -29,9 +29,8 @@ class ManPage(unittest.TestCase):
         with open(PAGE, encoding='utf-8') as f:
             cls.page = f.read().replace('\\-', '-')
         cls.page = re.sub(r'\\f.', '', cls.page)
-        commands = [(), ('run',), ('img',), *(('img', c) for c in IMG)]
+        commands = [(), ('run',), ('strategies',), ('engines',), ('img',), *(('img', c) for c in IMG)]
         cls.help = {c: help_of(*c) for c in commands}
-        # Those that are not for a subcommand's help to explain, or aliases that fio has.
         cls.known = {norm(o) for text in cls.help.values() for o in OPTION.findall(text)}
 
     def documented(self):
