@@ -22,12 +22,16 @@ struct co;
 /* Ready to be entered for the first time. When fn returns the coroutine ends and its
  * stack goes back to the pool. NULL: out of memory. */
 struct co *co_create(void (*fn)(void *arg), void *arg);
-void co_enter(struct co *); /* asserts: not running, not ended */
-void co_yield (void);       /* asserts: in a coroutine */
-struct co *co_self(void);   /* NULL outside */
+/* asserts: of this thread, not running, not ended, not ready, not asleep in a queue */
+void co_enter(struct co *);
+void co_yield (void);     /* asserts: in a coroutine */
+struct co *co_self(void); /* NULL outside */
 static inline bool co_in(void) { return co_self() != NULL; }
-void co_wake(struct co *); /* entered by the next co_run_ready() of this thread */
-bool co_run_ready(void);   /* false: there was none. Only outside coroutines. */
+/* Entered by the next co_run_ready() of this thread; the running coroutine may wake itself
+ * and yield. asserts: at most once until then. */
+void co_wake(struct co *);
+/* Runs those that are ready now, once each. false: there was none. Outside coroutines. */
+bool co_run_ready(void);
 bool co_has_ready(void);
 void co_pool_drain(void); /* unmaps this thread's idle stacks (before thread exit) */
 
