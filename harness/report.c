@@ -335,7 +335,7 @@ static void print_header(const struct view *v)
             j->direct ? "direct" : "buffered", j->through ? "through" : "back");
     if (trials > 1)
         fprintf(v->f, "; medians of %u trials each, interleaved", trials);
-    fputs("\n\n", v->f);
+    fputc('\n', v->f);
 }
 
 /* Which pairs cannot be told apart by throughput. */
@@ -371,37 +371,83 @@ static void print_verdicts(const struct view *v)
     }
 }
 
+static json_int_t whole(const json_t *o, const char *path)
+{
+    return json_integer_value(samples_at(o, path));
+}
+
+/* What was verified, summed over trials, and each failure. */
 static void print_checks(const struct view *v)
 {
     const json_t *all = json_object_get(v->report, "jobs");
 
-    for (size_t i = 0; i < json_array_size(all); i++) {
-        const json_t *r = json_array_get(all, i), *o;
-        if (json_integer_value(json_object_get(r, "job")) != (json_int_t)v->index)
-            continue;
-        const char *name = json_string_value(json_object_get(r, "strategy"));
-        if (json_integer_value(json_object_get(r, "error")))
-            fprintf(v->f, "%s: FAILED: %s\n", name,
-                    json_string_value(json_object_get(r, "error_text")));
-        if ((o = json_object_get(r, "verify")))
+    for (unsigned s = 0; s < v->l->n; s++) {
+        json_int_t checked = 0, bad = 0, unchecked = 0;
+        for (size_t i = 0; i < json_array_size(all); i++) {
+            const json_t *r = json_array_get(all, i);
+            const char *name = json_string_value(json_object_get(r, "strategy"));
+            if (whole(r, "job") != (json_int_t)v->index || strcmp(name, v->l->spec[s]))
+                continue;
+            if (whole(r, "error"))
+                fprintf(v->f, "%s: FAILED: %s\n", name,
+                        json_string_value(json_object_get(r, "error_text")));
+            checked += whole(r, "verify/checked");
+            bad += whole(r, "verify/bad");
+            unchecked += whole(r, "verify/unchecked");
+        }
+        if (v->job->verify)
             fprintf(v->f,
                     "%s: verify: %lld blocks checked, %lld bad, %lld not checkable\n",
-                    name, (long long)json_integer_value(json_object_get(o, "checked")),
-                    (long long)json_integer_value(json_object_get(o, "bad")),
-                    (long long)json_integer_value(json_object_get(o, "unchecked")));
-        if ((o = json_object_get(r, "content_crc32c")))
-            fprintf(v->f, "%s: content crc32c %s\n", name, json_string_value(o));
+                    v->l->spec[s], (long long)checked, (long long)bad,
+                    (long long)unchecked);
     }
+}
+
+static const char *text_at(const json_t *o, const char *path)
+{
+    const char *text = json_string_value(samples_at(o, path));
+    return text ? text : "?";
+}
+
+static void print_manifest(FILE *f, const json_t *report)
+{
+    const json_t *m = json_object_get(report, "manifest");
+
+    fprintf(f, "asyncow %s, seed %lld", text_at(m, "versions/asyncow"),
+            (long long)whole(m, "seed"));
+    if (json_object_get(m, "machine"))
+        fprintf(f, "; %s, %s, CPUs %s", text_at(m, "machine/kernel"),
+                text_at(m, "machine/cpu"), text_at(m, "machine/cpus_allowed"));
+    fputc('\n', f);
+}
+
+static void print_image(const struct view *v)
+{
+    const json_t *jobs = samples_at(v->report, "manifest/jobs");
+    const json_t *o = json_object_get(json_array_get(jobs, v->index), "image");
+
+    fprintf(v->f, "%s: %s, %g MiB", text_at(o, "filename"), text_at(o, "format"),
+            (double)whole(o, "virtual-size") / 1048576);
+    if (json_object_get(o, "cluster-size"))
+        fprintf(v->f, ", version %lld, clusters of %g KiB",
+                (long long)whole(o, "version"),
+                (double)whole(o, "cluster-size") / 1024);
+    if (json_object_get(o, "backing"))
+        fprintf(v->f, ", over %s", text_at(o, "backing/filename"));
+    if (json_object_get(o, "file-system"))
+        fprintf(v->f, ", on %s", text_at(o, "file-system"));
+    fputs("\n\n", v->f);
 }
 
 void report_text(FILE *f, const json_t *report, const struct job_list *jobs,
                  const struct module_list *strategies)
 {
+    print_manifest(f, report);
     for (unsigned i = 0; i < jobs->n; i++) {
         struct view v = {f, report, &jobs->job[i], i, strategies};
-        if (i)
-            fputc('\n', f);
+        fputc('\n', f);
         print_header(&v);
+        print_image(&v);
         print_throughput(&v);
         print_latency(&v, "read", "read latency, us");
         print_latency(&v, "write", "write latency, us");

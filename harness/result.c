@@ -121,6 +121,8 @@ static json_t *dir_json(const struct load_result *l, int dir, const struct job *
     set_count(o, "runtime", (l->end_ns - l->start_ns) / 1000000);
     set_real(o, "iops", seconds > 0 ? (double)h->n / seconds : 0);
     set_real(o, "bw_bytes", seconds > 0 ? (double)l->bytes[dir] / seconds : 0);
+    set_count(o, "bw",
+              seconds > 0 ? (uint64_t)((double)l->bytes[dir] / seconds / 1024) : 0);
     json_object_set_new(o, "lat_ns", hist_json(h, j, bins));
     return o;
 }
@@ -192,19 +194,19 @@ static json_t *strategy_json(const struct result *r)
     json_t *c = json_object();
 #define COUNT(name) set_count(c, #name, t->name);
     COUNT(l2_hits)
-    COUNT(l2_misses) COUNT(refcount_misses) COUNT(evictions) COUNT(overlap_waits)
-        COUNT(slice_waits) COUNT(cow_data) COUNT(cow_zero) COUNT(cow_backing)
-            COUNT(cow_compressed) COUNT(cow_shared) COUNT(zero_skipped) COUNT(new_l2)
-                COUNT(l2_copies) COUNT(new_refblocks) COUNT(table_moves) COUNT(grows)
-                    COUNT(grow_waits) COUNT(commits) COUNT(aborts) COUNT(discards)
-                        COUNT(discard_under_io) COUNT(limbo_entries) COUNT(limbo_reuse)
-                            COUNT(limbo_full) COUNT(punches) COUNT(grace_waits)
-                                COUNT(syncs) COUNT(sync_joins) COUNT(barriers)
-                                    COUNT(dirty_evictions) COUNT(shadow_copies)
-                                        COUNT(poisoned) COUNT(header_writes)
-                                            COUNT(corruptions)
+    COUNT(l2_misses)
+    COUNT(refcount_misses) COUNT(evictions) COUNT(overlap_waits) COUNT(slice_waits)
+        COUNT(cow_data) COUNT(cow_zero) COUNT(cow_backing) COUNT(cow_compressed)
+            COUNT(cow_shared) COUNT(zero_skipped) COUNT(new_l2) COUNT(l2_copies)
+                COUNT(new_refblocks) COUNT(table_moves) COUNT(grows) COUNT(grow_waits)
+                    COUNT(commits) COUNT(aborts) COUNT(discards) COUNT(discard_under_io)
+                        COUNT(limbo_entries) COUNT(limbo_reuse) COUNT(limbo_full)
+                            COUNT(punches) COUNT(grace_waits) COUNT(syncs)
+                                COUNT(sync_joins) COUNT(barriers) COUNT(dirty_evictions)
+                                    COUNT(shadow_copies) COUNT(poisoned)
+                                        COUNT(header_writes) COUNT(corruptions)
 #undef COUNT
-                                                json_object_set_new(o, "qcow2", c);
+                                            json_object_set_new(o, "qcow2", c);
     return o;
 }
 

@@ -98,7 +98,7 @@ class Reports(OnImages):
                        '--engine=sync', '--rw=randread', '--trials=3').stdout
         for word in ('IOPS', 'p99.99', '95 % interval', 'stall', 'RSS', 'host I/Os', 'IOPS: '):
             self.assertIn(word, text)
-        for table in text.split('\n\n')[1:4]:  # aligned: all lines of a table alike
+        for table in text.split('\n\n')[2:5]:  # aligned: all lines of a table alike
             self.assertEqual(len({len(line) for line in table.splitlines()}), 1, table)
 
     def test_output_file_and_histograms(self):

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""The four strategies on a qcow2 image, through the whole program: what each wrote is
+there, all show the same disk, the image passes qemu-img check; in simulation the same
+seed gives the same bytes."""
+import os
+import shutil
+import subprocess
+import unittest
+
+from program import OnImages, asyncow, digest, run_json, strict_json
+
+FOUR = {'callbacks', 'coroutines', 'freeze-thaw', 'threadpool'}
+ENGINES = [e['name'] for e in
+           strict_json(asyncow('engines', '--output-format=json').stdout) if e['usable']]
+
+
+class Strategies(OnImages):
+    def setUp(self):
+        super().setUp()
+        self.image = self.path('disk.qcow2')
+        asyncow('img', 'create', '-q', '-f', 'qcow2', self.image, '16M')
+
+    def test_all_four_are_found(self):
+        listed = strict_json(asyncow('strategies', '--output-format=json').stdout)
+        self.assertLessEqual(FOUR, {s['name'] for s in listed})
+        for entry in listed:
+            self.assertTrue(entry['summary'])
+
+    def test_all_write_the_same_disk_and_leave_the_image_alone(self):
+        before = digest(self.image)
+        for rw, more in (('randwrite', ['--bs=12k']), ('write:60k', ['--number_ios=200']),
+                         ('randrw', ['--fsync=7', '--metadata-writes=through', '--number_ios=800'])):
+            report = run_json('--image', self.image, '--strategy=all', '--trials=1',
+                              f'--rw={rw}', '--iodepth=16', '--verify=crc32c',
+                              '--verify-content', *more)
+            self.assertEqual({j['strategy'] for j in report['jobs']} & FOUR, FOUR)
+            self.assertEqual(len({j['content_crc32c'] for j in report['jobs']}), 1)
+            for job in report['jobs']:
+                self.assertEqual(job['verify']['bad'], 0)
+                self.assertGreater(job['verify']['checked'], 100)
+        self.assertEqual(digest(self.image), before)
+        self.assertEqual(self.leftovers(), ['disk.qcow2'])
+
+    @unittest.skipUnless(shutil.which('qemu-img'), 'no qemu-img')
+    def test_each_on_each_engine_leaves_a_clean_image(self):
+        for engine in ENGINES:
+            for strategy in sorted(FOUR):
+                image = self.path(f'{engine}-{strategy}.qcow2')
+                shutil.copy(self.image, image)
+                run_json('--image', image, '--strategy', strategy, '--engine', engine,
+                         '--rw=randrw', '--iodepth=8', '--fsync=9', '--verify=crc32c',
+                         '--number_ios=400')
+                subprocess.run(['qemu-img', 'check', '-q', image], check=True, timeout=30)
+                asyncow('run', '--image', image, '--strategy', strategy, '--rw=randwrite',
+                        status=1)  # it holds data now
+                os.unlink(image)
+
+    def test_simulation_is_the_same_again(self):
+        args = ('run', '--image', self.image, '--strategy=all', '--engine=sim', '--trials=2',
+                '--rw=randrw', '--iodepth=8', '--fsync=5', '--no-manifest-host', '--stall',
+                '--output-format=json+', '--number_ios=2000', '--sim-model=lognormal')
+        one = asyncow(*args).stdout
+        self.assertEqual(one, asyncow(*args).stdout)
+        self.assertNotEqual(one, asyncow(*args, '--seed=2').stdout)
+
+
+if __name__ == '__main__':
+    unittest.main()
