@@ -181,10 +181,39 @@ static json_t *host_io_json(const struct result *r)
     return o;
 }
 
+#define COUNTER(field)                                                                 \
+    {                                                                                  \
+#field, offsetof(struct qcow2_stats, field)                                    \
+    }
+static const struct {
+    const char *name;
+    size_t at;
+} counters[] = {COUNTER(l2_hits),         COUNTER(l2_misses),
+                COUNTER(refcount_misses), COUNTER(evictions),
+                COUNTER(overlap_waits),   COUNTER(slice_waits),
+                COUNTER(cow_data),        COUNTER(cow_zero),
+                COUNTER(cow_backing),     COUNTER(cow_compressed),
+                COUNTER(cow_shared),      COUNTER(zero_skipped),
+                COUNTER(new_l2),          COUNTER(l2_copies),
+                COUNTER(new_refblocks),   COUNTER(table_moves),
+                COUNTER(grows),           COUNTER(grow_waits),
+                COUNTER(commits),         COUNTER(aborts),
+                COUNTER(discards),        COUNTER(discard_under_io),
+                COUNTER(limbo_entries),   COUNTER(limbo_reuse),
+                COUNTER(limbo_full),      COUNTER(punches),
+                COUNTER(grace_waits),     COUNTER(syncs),
+                COUNTER(sync_joins),      COUNTER(barriers),
+                COUNTER(dirty_evictions), COUNTER(shadow_copies),
+                COUNTER(poisoned),        COUNTER(header_writes),
+                COUNTER(corruptions)};
+#undef COUNTER
+_Static_assert(sizeof(counters) / sizeof(counters[0]) * sizeof(uint64_t) ==
+                   sizeof(struct qcow2_stats),
+               "a counter of qcow2_stats is missing here");
+
 static json_t *strategy_json(const struct result *r)
 {
     const struct strategy_stats *s = &r->counters.strategy;
-    const struct qcow2_stats *t = &s->top;
     json_t *o = json_object();
 
     set_count(o, "bytes_copied", s->bytes_copied);
@@ -192,21 +221,10 @@ static json_t *strategy_json(const struct result *r)
     set_count(o, "lock_waits", s->lock_waits);
     json_object_set_new(o, "poisoned", json_boolean(s->poisoned));
     json_t *c = json_object();
-#define COUNT(name) set_count(c, #name, t->name);
-    COUNT(l2_hits)
-    COUNT(l2_misses)
-    COUNT(refcount_misses) COUNT(evictions) COUNT(overlap_waits) COUNT(slice_waits)
-        COUNT(cow_data) COUNT(cow_zero) COUNT(cow_backing) COUNT(cow_compressed)
-            COUNT(cow_shared) COUNT(zero_skipped) COUNT(new_l2) COUNT(l2_copies)
-                COUNT(new_refblocks) COUNT(table_moves) COUNT(grows) COUNT(grow_waits)
-                    COUNT(commits) COUNT(aborts) COUNT(discards) COUNT(discard_under_io)
-                        COUNT(limbo_entries) COUNT(limbo_reuse) COUNT(limbo_full)
-                            COUNT(punches) COUNT(grace_waits) COUNT(syncs)
-                                COUNT(sync_joins) COUNT(barriers) COUNT(dirty_evictions)
-                                    COUNT(shadow_copies) COUNT(poisoned)
-                                        COUNT(header_writes) COUNT(corruptions)
-#undef COUNT
-                                            json_object_set_new(o, "qcow2", c);
+    for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+        set_count(c, counters[i].name,
+                  *(const uint64_t *)((const char *)&s->top + counters[i].at));
+    json_object_set_new(o, "qcow2", c);
     return o;
 }
 

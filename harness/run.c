@@ -108,21 +108,22 @@ static int parse(struct run *r, int argc, char **argv, struct error *err)
     int ret = 0;
 
     for (int i = 1; i < argc && !ret; i++) {
-        if (!strncmp(argv[i], "--", 2))
-            option_at(argv, argc, &i, name, sizeof(name), &has_value);
-        else if (argv[i][0] == '-' && argv[i][1])
+        if (!strncmp(argv[i], "--", 2)) {
+            const char *value =
+                option_at(argv, argc, &i, name, sizeof(name), &has_value);
+            ret = job_set(&r->base, name, has_value ? value : NULL, err);
+        } else if (argv[i][0] == '-' && argv[i][1]) {
             ret = error_set(err, -EINVAL, "unknown option `%s`; options begin with --",
                             argv[i]);
-        else
+        } else {
             ret = jobfile_read(&r->jobs, argv[i], &r->base, err);
+        }
     }
     for (int i = 1; i < argc && !ret; i++) {
         if (strncmp(argv[i], "--", 2))
             continue;
         const char *value = option_at(argv, argc, &i, name, sizeof(name), &has_value);
         ret = apply(r, name, has_value ? value : NULL, err);
-        if (ret < 0 && ret != -ENOENT)
-            error_prefix(err, "--%s", name);
     }
     if (!ret && !r->jobs.n)
         ret = job_list_add(&r->jobs, &r->base);

@@ -69,8 +69,6 @@ static double quotient(double a, double b) { return b > 0 ? a / b : 0; }
 struct ratio stats_ratio(const double *a, const double *b, unsigned n, uint64_t seed)
 {
     double *memory = malloc((2 * STATS_RESAMPLES + 2 * n) * sizeof(*memory));
-    double *medians = memory, *means = memory + STATS_RESAMPLES;
-    double *x = memory + 2 * STATS_RESAMPLES, *y = x + n;
     struct rng rng = {seed};
     struct ratio r = {.of_medians = quotient(stats_median(a, n), stats_median(b, n)),
                       .of_means = quotient(stats_mean(a, n), stats_mean(b, n))};
@@ -78,6 +76,8 @@ struct ratio stats_ratio(const double *a, const double *b, unsigned n, uint64_t 
     r.medians = (struct interval){r.of_medians, r.of_medians};
     r.means = (struct interval){r.of_means, r.of_means};
     if (memory && n > 1) {
+        double *medians = memory, *means = memory + STATS_RESAMPLES;
+        double *x = means + STATS_RESAMPLES, *y = x + n;
         for (unsigned i = 0; i < STATS_RESAMPLES; i++) {
             for (unsigned k = 0; k < n; k++) {
                 uint64_t round = rng_below(&rng, n);

@@ -33,6 +33,7 @@ void trial_catch_signals(void)
 
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGHUP, &sa, NULL);
 }
 
 bool trial_signalled(void) { return stop_asked; }

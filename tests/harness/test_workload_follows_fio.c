@@ -60,7 +60,7 @@ static void random_covers_each_block_once_a_pass(void **state)
 {
     struct workload w = MAKE(test_seed(), "rw", "randwrite", "loops", "3");
     bool seen[256];
-    uint64_t at, first[256];
+    uint64_t at, first[256] = {0};
     unsigned same = 0;
     (void)state;
 
