@@ -139,8 +139,6 @@ int world_teardown(void **state)
     return system(command);
 }
 
-static unsigned completions;
-
 static void job_done(struct guest_req *g)
 {
     struct job *j = (struct job *)g;
@@ -148,7 +146,6 @@ static void job_done(struct guest_req *g)
     assert_false(w->submitting);
     assert_false(j->done);
     j->done = true;
-    j->order = ++completions;
     w->idle = --w->pending == 0;
 }
 

@@ -47,7 +47,6 @@ struct job { /* a request and what it was to do */
     struct iovec iov[4];
     uint8_t *buf;
     bool done;
-    unsigned order; /* of completion, from 1 */
 };
 
 /* Sets up the module, engine and settings that main() was given. */
