@@ -30,7 +30,7 @@
             fail_msg("%s: %s: %s", #call, strerror(-must_ret), must_err->msg);         \
     } while (0)
 
-static struct error test_err;
+static _Thread_local struct error test_err;
 static struct env *test_env;
 static char test_dir[64];
 

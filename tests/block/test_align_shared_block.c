@@ -168,11 +168,46 @@ static void cancelled_while_waiting(void **state)
     MUST(blk_close(file));
 }
 
+/* An aligned write is under way, uncounted for by any list, when the first request comes
+ * that rewrites part of its block: that one's read has to wait for it. */
+static void rewrite_waits_for_earlier_writes(void **state)
+{
+    struct blk_file *file =
+        test_open(test_path("drain"), true, true, "delay:write=20ms");
+    struct loop *loop = test_loop("linux-aio", 8);
+    static char block[4096] __attribute__((aligned(4096))), got[4096];
+    struct iovec iov[2] = {{block, 4096}, {(char[]){"b"}, 1}};
+    struct aio whole = {
+        .op = AIO_WRITE, .file = file, .len = 4096, .iov = iov, .iovcnt = 1};
+    struct aio part = {.op = AIO_WRITE,
+                       .file = file,
+                       .offset = 7,
+                       .len = 1,
+                       .iov = iov + 1,
+                       .iovcnt = 1};
+
+    (void)state;
+    memset(block, 'a', sizeof(block));
+    whole.result = part.result = 1;
+    aio_submit(loop, &whole);
+    aio_submit(loop, &part);
+    while (whole.result == 1 || part.result == 1)
+        loop_turn(loop, true);
+    loop_turn(loop, false);
+    MUST(blk_pread(file, 0, got, sizeof(got)));
+    block[7] = 'b';
+    assert_memory_equal(got, block, sizeof(got));
+    loop_destroy(loop);
+    MUST(blk_close(file));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(linux_aio_beside_io_uring),
-                                       cmocka_unit_test(threads_beside_sync),
-                                       cmocka_unit_test(cancelled_while_waiting)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linux_aio_beside_io_uring),
+        cmocka_unit_test(threads_beside_sync),
+        cmocka_unit_test(cancelled_while_waiting),
+        cmocka_unit_test(rewrite_waits_for_earlier_writes)};
 
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
