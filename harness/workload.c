@@ -30,6 +30,18 @@ static int region(struct workload *w, const struct job *j, uint64_t disk,
     return 0;
 }
 
+/* Requests in one pass over the region: with rw=write:NR, as many as find room. */
+static uint64_t one_pass(const struct workload *w)
+{
+    uint64_t stride;
+
+    if (w->rw.random || !w->rw.skip)
+        return w->blocks;
+    if (__builtin_add_overflow(w->bs, w->rw.skip, &stride))
+        return 1;
+    return (w->blocks - 1) * w->bs / stride + 1;
+}
+
 int workload_init(struct workload *w, const struct job *j, uint64_t disk_size,
                   uint64_t seed, struct error *err)
 {
@@ -48,7 +60,7 @@ int workload_init(struct workload *w, const struct job *j, uint64_t disk_size,
         w->requests = UINT64_MAX;
     else if (j->io_size.set)
         w->requests = amount_of(&j->io_size, w->blocks * j->bs) / j->bs;
-    else if (__builtin_mul_overflow(w->blocks, j->loops, &w->requests))
+    else if (__builtin_mul_overflow(one_pass(w), j->loops, &w->requests))
         w->requests = UINT64_MAX;
     if (w->rw.trim_first && !j->io_size.set && w->requests < UINT64_MAX / 2)
         w->requests *= 2; /* each block is trimmed and written */

@@ -11,7 +11,7 @@
 #include "harness/stats.h"
 #include "tests/harness/seed.h"
 
-enum { TRIALS = 15, RUNS = 100 };
+enum { TRIALS = 15, RUNS = 60 };
 
 /* About normal, mean 100, deviation 5: the sum of twelve uniform ones. */
 static double draw(struct rng *rng)

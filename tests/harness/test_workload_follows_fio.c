@@ -56,6 +56,17 @@ static void skip_leaves_bytes_out(void **state)
     }
 }
 
+static void a_pass_with_skips_ends_at_the_end(void **state)
+{
+    struct workload once = MAKE(1, "rw", "write:60k"),
+                    thrice = MAKE(1, "rw", "write:60k", "loops", "3"),
+                    odd = MAKE(1, "rw", "read:5000", "size", "12k");
+    (void)state;
+    assert_int_equal(once.requests, 16); /* as fio 3.33 does */
+    assert_int_equal(thrice.requests, 48);
+    assert_int_equal(odd.requests, 1);
+}
+
 static void random_covers_each_block_once_a_pass(void **state)
 {
     struct workload w = MAKE(test_seed(), "rw", "randwrite", "loops", "3");
@@ -187,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sequential_wraps),
         cmocka_unit_test(skip_leaves_bytes_out),
+        cmocka_unit_test(a_pass_with_skips_ends_at_the_end),
         cmocka_unit_test(random_covers_each_block_once_a_pass),
         cmocka_unit_test(norandommap_draws_freely),
         cmocka_unit_test(random_with_rows),
