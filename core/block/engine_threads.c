@@ -87,7 +87,6 @@ static void threads_submit(struct engine *e, struct aio_queue *q, unsigned max)
 
     for (n = 0; n < max && q->head; n++) {
         struct aio *aio = aio_queue_pop(q);
-        aio->state = AIO_STARTED;
         aio->bh.fn = on_worker;
         *link = last = &aio->bh;
         link = &aio->bh.next;

@@ -141,6 +141,36 @@ static void cancel_at_every_station(void **state)
     }
 }
 
+/* One worker and a slow first request: the last is still in its queue, and comes out. */
+static void cancel_takes_from_the_workers_queue(void **state)
+{
+    struct loop_options options = {.engine = "threads", .depth = 64, .workers = 1};
+    struct blk_file *file = test_open(test_path("queue"), false, true, NULL);
+    struct loop *loop;
+    struct aio aio[50];
+
+    (void)state;
+    MUST(loop_create(&loop, test_env, &options, &test_err));
+    cancelled = succeeded = 0;
+    for (int i = 0; i < 50; i++) {
+        aio[i] = (struct aio){.op = AIO_GROW,
+                              .file = file,
+                              .offset = (uint64_t)i << 20,
+                              .len = 1 << 20,
+                              .done = end_either_way};
+        aio_submit(loop, &aio[i]);
+    }
+    loop_turn(loop, false);
+    aio_cancel(&aio[49]);
+    aio_cancel(&aio[49]);
+    while (cancelled + succeeded < 50)
+        loop_turn(loop, true);
+    assert_int_equal(cancelled, 1);
+    assert_int_equal(aio[49].result, -ECANCELED);
+    loop_destroy(loop);
+    MUST(blk_close(file));
+}
+
 /* ---- faults ---- */
 
 static int run_one(struct loop *loop, struct blk_file *file, enum aio_op op,
@@ -251,13 +281,15 @@ static void unknown_engine_is_explained(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(more_than_depth),
-                                       cmocka_unit_test(batches_of_one),
-                                       cmocka_unit_test(cancel_at_every_station),
-                                       cmocka_unit_test(short_transfers_go_on),
-                                       cmocka_unit_test(faults_fail_as_told),
-                                       cmocka_unit_test(bad_file_is_an_error),
-                                       cmocka_unit_test(unknown_engine_is_explained)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(more_than_depth),
+        cmocka_unit_test(batches_of_one),
+        cmocka_unit_test(cancel_at_every_station),
+        cmocka_unit_test(cancel_takes_from_the_workers_queue),
+        cmocka_unit_test(short_transfers_go_on),
+        cmocka_unit_test(faults_fail_as_told),
+        cmocka_unit_test(bad_file_is_an_error),
+        cmocka_unit_test(unknown_engine_is_explained)};
 
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
