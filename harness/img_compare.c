@@ -82,6 +82,7 @@ static int status_at(struct comparison *c, int i, uint64_t at, uint64_t len,
 static int compare(struct comparison *c)
 {
     uint64_t size[2] = {c->side[0].top->size, c->side[1].top->size};
+    uint64_t both = size[0] < size[1] ? size[0] : size[1];
     uint64_t end = size[0] > size[1] ? size[0] : size[1];
     struct reader_status s[2];
     int r = SAME;
@@ -92,7 +93,9 @@ static int compare(struct comparison *c)
         return DIFFER;
     }
     for (uint64_t at = 0, len; !r && at < end; at += len) {
-        len = end - at;
+        if (at == both && !c->o->quiet)
+            printf("Warning: Image size mismatch!\n");
+        len = at < both ? both - at : end - at;
         if ((r = status_at(c, 0, at, len, &s[0])) ||
             (r = status_at(c, 1, at, s[0].len, &s[1])))
             return r;
@@ -104,8 +107,6 @@ static int compare(struct comparison *c)
             r = compare_bytes(c, at, len, zero);
         img_progress(c->o, at + len, end);
     }
-    if (!r && size[0] != size[1] && !c->o->quiet)
-        printf("Warning: Image size mismatch!\n");
     if (!r && !c->o->quiet)
         printf("Images are identical.\n");
     return r;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "core/block/aio.h"
 #include "core/image/decompress.h"
@@ -22,6 +23,7 @@ struct layer {
     uint8_t *cluster; /* the compressed cluster read last; NULL: none yet */
     uint64_t cluster_at;
     bool cluster_valid;
+    enum { UNKNOWN, NO, YES } preallocated;
 };
 struct reader {
     unsigned layers;
@@ -162,15 +164,58 @@ static int qcow2_status(struct layer *l, uint64_t guest, uint64_t len,
     return 0;
 }
 
+/* How many of the first clusters are in use, counted up to most. */
+static uint64_t count_used(const struct layer *l, uint64_t most)
+{
+    const struct qcow2_header *h = l->node->header;
+    uint64_t cluster = 1ull << h->cluster_bits, used = 0;
+    uint64_t per_block = cluster * 8 >> h->refcount_order;
+    uint64_t end = (blk_size(l->node->file) + cluster - 1) / cluster;
+    uint8_t *block = malloc(cluster), entry[8];
+
+    for (uint64_t i = 0; block && i * per_block < end && used < most; i++) {
+        if (8 * i >= (uint64_t)h->reftable_clusters << h->cluster_bits ||
+            blk_pread(l->node->file, h->reftable_offset + 8 * i, entry, sizeof(entry)) <
+                0)
+            break;
+        uint64_t at = qcow2_be64(entry) & QCOW2_REFTABLE_OFFSET_MASK;
+        if (!at || at >= end * cluster ||
+            blk_pread(l->node->file, at, block, cluster) < 0)
+            continue;
+        for (uint64_t k = 0; k < per_block && i * per_block + k < end && used < most;
+             k++)
+            used += qcow2_refcount_get(block, k, h->refcount_order) != 0;
+    }
+    free(block);
+    return used;
+}
+
+/* Whether clusters in use seem not to be backed by space on the host: only then is it
+ * worth asking, range by range, whether data lies in a hole of its file. By the measure
+ * that QEMU takes, so that both say the same about the same image. */
+static bool preallocated(struct layer *l)
+{
+    struct stat st;
+
+    if (l->preallocated == UNKNOWN) {
+        uint64_t bytes =
+            stat(blk_path(l->node->file), &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+        uint64_t real = bytes >> l->node->header->cluster_bits;
+        uint64_t most = real * 10 / 9 > real + 2 ? real * 10 / 9 : real + 2;
+        l->preallocated = count_used(l, most) >= most ? YES : NO;
+    }
+    return l->preallocated == YES;
+}
+
 /* Data that lies in a hole of its file reads as zeros. */
-static void look_for_hole(const struct layer *l, struct reader_status *s)
+static bool in_hole(const struct layer *l, struct reader_status *s)
 {
     uint64_t len = s->len;
+    bool hole = !blk_is_data(l->node->file, s->offset, &len);
 
-    s->data = blk_is_data(l->node->file, s->offset, &len);
-    s->zero = !s->data;
     if (len && len < s->len)
         s->len = len;
+    return hole;
 }
 
 static void raw_status(const struct layer *l, uint64_t guest, uint64_t len,
@@ -179,7 +224,8 @@ static void raw_status(const struct layer *l, uint64_t guest, uint64_t len,
     s->present = s->has_offset = true;
     s->offset = guest;
     s->len = len;
-    look_for_hole(l, s);
+    s->zero = in_hole(l, s);
+    s->data = !s->zero;
 }
 
 int reader_status(struct reader *r, uint64_t guest, uint64_t len, unsigned limit,
@@ -188,9 +234,10 @@ int reader_status(struct reader *r, uint64_t guest, uint64_t len, unsigned limit
     for (unsigned i = 0; i < r->layers; i++) {
         struct layer *l = &r->layer[i];
         *s = (struct reader_status){.depth = i, .node = l->node};
-        if (guest >=
-            l->node->size) { /* short of what lies above: zeros, as if its own */
-            s->present = s->zero = true;
+        if (guest >= l->node->size) {
+            s->depth = i ? i - 1 : 0; /* short of what lies above, which reads zeros */
+            s->node = r->layer[s->depth].node;
+            s->zero = true;
             s->len = len;
             return 0;
         }
@@ -203,8 +250,8 @@ int reader_status(struct reader *r, uint64_t guest, uint64_t len, unsigned limit
         int ret = qcow2_status(l, guest, len, s, err);
         if (ret < 0)
             return ret;
-        if (s->data && !s->compressed)
-            look_for_hole(l, s);
+        if (s->data && !s->compressed && preallocated(l))
+            s->zero = in_hole(l, s);
         if (s->present || i + 1 == r->layers || i + 1 == limit)
             break;
         len = s->len;
@@ -252,7 +299,7 @@ static int read_part(struct reader *r, const struct reader_status *s, uint64_t g
             ret = expand(l, s, err);
         if (!ret)
             memcpy(buf, l->cluster + (guest - s->cluster_at), s->len);
-    } else if (s->data) {
+    } else if (s->data && !s->zero) {
         ret = blk_pread(l->node->file, s->offset, buf, s->len);
         if (ret < 0)
             error_set(err, ret, "%s: cannot read at 0x%" PRIx64 ": %s",

@@ -19,7 +19,7 @@ struct reader_status { /* of guest bytes, alike in all this */
     unsigned depth;    /* 0: the top; of the file that has them */
     bool present;      /* some file of the chain has them, or says that they are zero */
     bool zero;         /* read as zeros */
-    bool data;         /* read from a file */
+    bool data;         /* have a place in a file; with zero: in a hole of it */
     bool compressed;
     bool has_offset;
     uint64_t offset;     /* in the file, bytes; of the compressed cluster too */

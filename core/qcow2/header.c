@@ -170,7 +170,7 @@ static int parse_backing(struct qcow2_header *h, const struct header_source *s,
     uint64_t offset = qcow2_be64(s->buf + QCOW2_H_BACKING_OFFSET);
     uint32_t len = qcow2_be32(s->buf + QCOW2_H_BACKING_SIZE);
 
-    if (!offset || !len)
+    if (!offset)
         return 0;
     if (len > QCOW2_MAX_BACKING_NAME)
         return error_set(err, -EINVAL, "backing_file_size %" PRIu32 " is more than %u",
@@ -183,7 +183,7 @@ static int parse_backing(struct qcow2_header *h, const struct header_source *s,
                          "..%" PRIu64,
                          offset, len, h->length, s->cluster_size);
     int r = need_bytes(s, "backing file name", offset, len, err);
-    if (r < 0)
+    if (r < 0 || !len)
         return r;
     if (memchr(s->buf + offset, 0, len))
         return error_set(err, -EINVAL, "backing file name contains a zero byte");
