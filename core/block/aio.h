@@ -92,7 +92,8 @@ uint64_t blk_size(const struct blk_file *);  /* bytes, now */
 bool blk_regular(const struct blk_file *);   /* regular file (grows, can be sparse) */
 unsigned blk_align(const struct blk_file *); /* bytes; 1 when buffered */
 /* Blocking helpers for open, close and whole-image work, on a private sync engine (or the simulator),
- * through the same alignment and filters. */
+ * through the same alignment and filters. Not while the calling thread's own loop has writes
+ * in flight on the file: a direct file may have to wait for them, and nobody would turn it. */
 int blk_pread(struct blk_file *, uint64_t offset, void *, size_t);
 int blk_pwrite(struct blk_file *, uint64_t offset, const void *, size_t);
 int blk_flush(struct blk_file *);

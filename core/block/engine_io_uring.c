@@ -33,6 +33,8 @@ struct uring {
 #define TAG_CANCEL ((void *)2)
 #define TAG_LAST 2
 
+#define LEN_MAX (1u << 30) /* bytes an entry */
+
 static struct uring *uring_of(struct engine *e) { return (struct uring *)e; }
 
 /* ---- set-up ---- */
@@ -207,6 +209,8 @@ static void prepare(struct io_uring_sqe *sqe, struct aio *aio)
     switch (aio->op) {
     case AIO_READ:
     case AIO_WRITE:
+        if (unlikely(len > LEN_MAX))
+            len = LEN_MAX; /* the field has 32 bits; the rest goes next */
         if (cnt == 1)
             io_uring_prep_rw(aio->op == AIO_READ ? IORING_OP_READ : IORING_OP_WRITE,
                              sqe, fd, iov->iov_base, (unsigned)len, offset);

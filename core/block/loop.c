@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "core/block/align.h"
 #include "core/coroutine/coroutine.h"
@@ -212,6 +213,16 @@ static unsigned run_callbacks(struct loop *loop)
     return ran;
 }
 
+/* By default Linux lets a sleep end 50 us late, to save wake-ups. */
+static void want_exact_timers(void)
+{
+    static _Thread_local bool asked;
+
+    if (!asked)
+        prctl(PR_SET_TIMERSLACK, 1);
+    asked = true;
+}
+
 /* Sleeps for as long as nothing happens and no timer is due. */
 static void sleep_real(struct loop *loop)
 {
@@ -219,6 +230,7 @@ static void sleep_real(struct loop *loop)
 
     if (loop->heap_len) {
         uint64_t next_ns = timer_next_ns(loop), now_ns = env_now_ns(loop->env);
+        want_exact_timers();
         timeout_ns = next_ns > now_ns ? next_ns - now_ns : 0;
     }
     if (loop->gathered.head && loop->engine->inflight == 0 && timeout_ns > REFUSED_NS)
