@@ -2,9 +2,8 @@
  * Engine threads: a pool of workers that make blocking system calls.
  *
  * One FIFO, so that I/O starts in the order of submission. A turn's batch goes in under
- * one lock and wakes as many sleeping workers as there are I/Os with one call. A worker
- * posts the finished aio to the loop, which costs no lock, and a system call only when the
- * loop sleeps.
+ * one lock and wakes one worker, which wakes the next. A worker posts the finished aio to
+ * the loop, which costs no lock, and a system call only when the loop sleeps.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -93,7 +92,7 @@ static void threads_submit(struct engine *e, struct aio_queue *q, unsigned max)
     }
     e->inflight += n;
     if (n)
-        pool_submit(t->pool, first, last, n);
+        pool_submit(t->pool, first, last);
 }
 
 static void threads_wait(struct engine *e, uint64_t timeout_ns)

@@ -45,7 +45,6 @@ void helper_submit(struct loop *loop)
     struct loop_bh *first = NULL, **link = &first, *last = NULL;
     bool threads = have_helpers(loop);
     struct aio *aio;
-    unsigned n = 0;
 
     while ((aio = aio_queue_pop(&loop->helped))) {
         aio->state = AIO_HELPED;
@@ -56,10 +55,9 @@ void helper_submit(struct loop *loop)
         }
         *link = last = &aio->bh;
         link = &aio->bh.next;
-        n++;
     }
-    if (n)
-        pool_submit(loop->helpers, first, last, n);
+    if (first)
+        pool_submit(loop->helpers, first, last);
 }
 
 /* ---- work ---- */
@@ -90,7 +88,7 @@ void loop_work(struct loop *loop, struct loop_work *work)
     work->loop = loop;
     work->bh.fn = work_run;
     if (have_helpers(loop))
-        pool_submit(loop->helpers, &work->bh, &work->bh, 1);
+        pool_submit(loop->helpers, &work->bh, &work->bh);
     else
         work_run(&work->bh);
 }

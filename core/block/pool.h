@@ -11,9 +11,8 @@ struct pool;
 
 /* At least one worker, or -errno. Real threads only. */
 int pool_open(struct pool **, struct env *, unsigned workers);
-/* A chain of n jobs through next, first to last, in one go. */
-void pool_submit(struct pool *, struct loop_bh *first, struct loop_bh *last,
-                 unsigned n);
+/* A chain of jobs through next, in one go. */
+void pool_submit(struct pool *, struct loop_bh *first, struct loop_bh *last);
 /* Takes a job out that no worker has begun. */
 bool pool_withdraw(struct pool *, struct loop_bh *);
 void pool_close(struct pool *); /* finishes what is queued, then joins */
