@@ -114,9 +114,9 @@ static void apply(struct run *r, struct op *op)
 
 static enum aio_op pick_op(struct run *r)
 {
-    static const enum aio_op often[] = {AIO_READ,  AIO_READ,  AIO_READ,    AIO_WRITE,
-                                        AIO_WRITE, AIO_WRITE, AIO_DISCARD, AIO_ZERO,
-                                        AIO_GROW};
+    static const enum aio_op often[] = {AIO_READ,    AIO_READ,  AIO_READ,
+                                        AIO_WRITE,   AIO_WRITE, AIO_WRITE,
+                                        AIO_DISCARD, AIO_ZERO,  AIO_GROW};
 
     if (test_random(&r->rng) % 64 == 0) /* slow on a real disk */
         return AIO_FLUSH;

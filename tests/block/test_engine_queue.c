@@ -50,7 +50,7 @@ static void overrun(const char *engine, unsigned depth, unsigned batch)
 {
     struct loop_options options = {.engine = engine, .depth = depth, .batch = batch};
     struct blk_file *file = test_open(test_path("many"), true, true, NULL);
-    struct many m;
+    struct many m = {.done = 0};
     struct loop *loop;
     struct blk_stats stats;
 
