@@ -6,7 +6,7 @@
  *     asyncow run --strategy ./mine.so --image disk.raw --rw=randread
  *
  * Setting fail=N: the N-th request fails with EIO, so that tests see how that is told.
- * Setting corrupt=N: the N-th write writes something else.
+ * Setting corrupt=N: the N-th write writes something else. crash=N: the N-th dies.
  */
 #include <assert.h>
 #include <errno.h>
@@ -29,7 +29,7 @@ struct strategy_image {
     struct null_slot *slots, *free;
     struct guest_req *waiting_head, *waiting_tail; /* more than depth, or drained */
     unsigned inflight, drained;
-    unsigned long fail, corrupt, count;
+    unsigned long fail, corrupt, crash, count;
 };
 
 static void null_start(struct strategy_image *, struct guest_req *);
@@ -50,6 +50,8 @@ static void null_done(struct aio *aio)
     struct guest_req *r = s->req;
 
     r->result = aio->result;
+    if (im->crash && ++im->count == im->crash)
+        abort();
     if (im->fail && ++im->count == im->fail)
         r->result = -EIO;
     s->next_free = im->free;
@@ -127,13 +129,16 @@ static int null_close(struct strategy_image *im)
     return 0;
 }
 
+static unsigned long null_setting(const char *settings, const char *name)
+{
+    const char *at = settings ? strstr(settings, name) : NULL;
+    return at ? strtoul(at + strlen(name), NULL, 0) : 0;
+}
+
 static int null_open(struct strategy_image **out, const struct strategy_options *o,
                      struct error *err)
 {
     struct strategy_image *im;
-    const char *fail = strstr(o->settings, "fail="),
-               *corrupt = strstr(o->settings, "corrupt=");
-
     if (o->top->format != IMAGE_RAW || o->top->backing)
         return error_set(err, -ENOTSUP, "%s: the null strategy takes raw images only",
                          blk_path(o->top->file));
@@ -144,8 +149,9 @@ static int null_open(struct strategy_image **out, const struct strategy_options 
     }
     im->loop = o->loop;
     im->file = o->top->file;
-    im->fail = fail ? strtoul(fail + 5, NULL, 0) : 0;
-    im->corrupt = corrupt ? strtoul(corrupt + 8, NULL, 0) : 0;
+    im->fail = null_setting(o->settings, "fail=");
+    im->corrupt = null_setting(o->settings, "corrupt=");
+    im->crash = null_setting(o->settings, "crash=");
     for (unsigned i = 0; i < o->depth; i++) {
         im->slots[i].image = im;
         im->slots[i].next_free = im->free;
@@ -158,6 +164,7 @@ static int null_open(struct strategy_image **out, const struct strategy_options 
 static const struct strategy_setting settings[] = {
     {"fail", "N", "0", "the N-th request fails; 0: none"},
     {"corrupt", "N", "0", "the N-th write writes a wrong byte; 0: none"},
+    {"crash", "N", "0", "the N-th request aborts the process; 0: none"},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -94,6 +94,7 @@ class Refuses(OnImages):
                 (['--strategy=corutines'], ['corutines']),
                 (['--strategy=./no.so'], ['no.so']),
                 (['--strategy', self.full], ['full.raw']),
+                (['--strategy', os.environ['ASYNCOW_OLD_MODULE']], ['old_strategy', 'again']),
                 (['--strategy', MODULE + ':speed=9'], ['speed', 'fail=N']),
                 (['--size=2m'], ['size', '1048576']),
                 (['--cpus=999'], ['cpus'])):

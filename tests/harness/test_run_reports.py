@@ -142,6 +142,12 @@ class Reports(OnImages):
         self.assertEqual(report['jobs'][0]['error'], 5)
         self.assertEqual(report['jobs'][0]['total']['total_ios'], 8)
 
+    def test_a_strategy_that_dies_is_told_and_the_copy_removed(self):
+        report = run_json('--image', self.full, '--strategy', MODULE + ':crash=9', '--copy',
+                          '--engine=sync', '--rw=write', status=1)
+        self.assertIn('Aborted', report['error'])
+        self.assertEqual(self.leftovers(), [])
+
     def test_content_agrees_between_strategies(self):
         report = run_json('--image', self.empty, '--strategy', f'{MODULE},{MODULE}:fail=0',
                           '--rw=randwrite', '--iodepth=16', '--trials=1', '--verify-content')
@@ -181,8 +187,10 @@ class Reports(OnImages):
         path = os.path.dirname(MODULE)
         listed = strict_json(asyncow('strategies', '--output-format=json', MODULE).stdout)
         self.assertEqual(listed[0]['settings'][0]['name'], 'fail')
-        found = asyncow('strategies', env={**os.environ, 'ASYNCOW_STRATEGY_PATH': path}).stdout
-        self.assertIn('null', found)
+        found = asyncow('strategies', env={**os.environ, 'ASYNCOW_STRATEGY_PATH': path},
+                        status=1)  # there is one too old beside it
+        self.assertIn('null', found.stdout)
+        self.assertIn('old_strategy', found.stderr)
 
 
 if __name__ == '__main__':
