@@ -281,6 +281,14 @@ static enum stage stage_of(enum slice_kind kind)
     }
 }
 
+static void set_dirty(struct qcow2 *q, struct qcow2_slice *s)
+{
+    if (s->dirty)
+        return;
+    s->dirty = true;
+    TAILQ_INSERT_TAIL(&q->dirty[stage_of(s->kind)], s, dirty_link);
+}
+
 void slice_modify(struct qcow2 *q, struct qcow2_slice *s)
 {
     assert(s->intents && s->state == SLICE_VALID);
@@ -288,10 +296,7 @@ void slice_modify(struct qcow2 *q, struct qcow2_slice *s)
         slice_take_image(q, s);
         stat_add(&q->stats.shadow_copies);
     }
-    if (!s->dirty) {
-        s->dirty = true;
-        TAILQ_INSERT_TAIL(&q->dirty[stage_of(s->kind)], s, dirty_link);
-    }
+    set_dirty(q, s);
 }
 
 void slice_take_image(struct qcow2 *q, struct qcow2_slice *s)
@@ -301,11 +306,13 @@ void slice_take_image(struct qcow2 *q, struct qcow2_slice *s)
     memcpy(s->shadow, s->buf, q->slice_size);
 }
 
-void slice_written(struct qcow2 *q, struct qcow2_slice *s)
+void slice_written(struct qcow2 *q, struct qcow2_slice *s, bool failed)
 {
     q->shadow_free[q->nshadow_free++] = s->shadow;
     s->shadow = NULL;
     s->writing = s->closing = false;
+    if (failed) /* what it says is nowhere else: it stays, for lookups */
+        set_dirty(q, s);
     busy_leave(q, s);
 }
 

@@ -177,7 +177,7 @@ void slice_unintend(struct qcow2 *, struct qcow2_slice *);
 /* Call before changing an intended slice. */
 void slice_modify(struct qcow2 *, struct qcow2_slice *);
 void slice_take_image(struct qcow2 *, struct qcow2_slice *);
-void slice_written(struct qcow2 *, struct qcow2_slice *);
+void slice_written(struct qcow2 *, struct qcow2_slice *, bool failed);
 struct qcow2_slice *table_slice(const struct qcow2 *, const struct table *, uint64_t i);
 int ticket_pin(struct qcow2 *, struct qcow2_ticket *, unsigned i, struct qcow2_slice *)
     QCOW2_MUST;

@@ -209,7 +209,7 @@ int sync_io_done(struct qcow2 *q, const struct qcow2_io *io, int err)
     if (io->op == QCOW2_FLUSH)
         q->barrier_done = !err;
     else
-        slice_written(q, io->slice);
+        slice_written(q, io->slice, err != 0);
     if (err) {
         poison(q);
         wake_sync(q);
