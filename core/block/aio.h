@@ -76,7 +76,7 @@ struct blk_options {
     bool create;         /* O_CREAT | O_EXCL */
     bool truncate;       /* with create: overwrite an existing file */
     bool no_lock;        /* skip the image lock (qemu's -U) */
-    const char *filters; /* "delay:read=100us;fault:write=3,error=EIO", outermost first;
+    const char *filters; /* "delay:read=100us;fault:op=write,n=3,error=EIO", outermost first;
                           * NULL: none */
     struct env *env;     /* required */
     bool sim; /* the file lives in the simulator's memory: path names it there;

@@ -142,6 +142,15 @@ class Reports(OnImages):
         self.assertEqual(report['jobs'][0]['error'], 5)
         self.assertEqual(report['jobs'][0]['total']['total_ios'], 8)
 
+    def test_filters(self):
+        report = run_json('--image', self.full, '--strategy', MODULE, '--engine=sync',
+                          '--rw=read', '--filter=fault:op=read,n=20,error=ENOSPC', status=1)
+        self.assertIn('No space left', report['error'])
+        job = self.run_json('--rw=randread', '--number_ios=20', '--filter=delay:read=2ms')
+        self.assertGreater(job['jobs'][0]['read']['lat_ns']['min'], 1.9e6)
+        self.assertIn('filter', asyncow('run', '--image', self.full, '--strategy', MODULE,
+                                        '--filter=nonsense', status=1).stderr)
+
     def test_a_strategy_that_dies_is_told_and_the_copy_removed(self):
         report = run_json('--image', self.full, '--strategy', MODULE + ':crash=9', '--copy',
                           '--engine=sync', '--rw=write', status=1)
