@@ -81,7 +81,8 @@ static int refblock_offset(struct qcow2 *q, uint64_t cluster, uint64_t *offset)
     return 0;
 }
 
-static uint64_t slice_of_refcount(const struct qcow2 *q, uint64_t block, uint64_t cluster)
+static uint64_t slice_of_refcount(const struct qcow2 *q, uint64_t block,
+                                  uint64_t cluster)
 {
     uint64_t bits = (cluster & ((1ull << q->ref_bits) - 1)) << q->order;
     return block + ((bits >> 3) & ~(q->slice_size - 1));
@@ -257,11 +258,13 @@ static int reftable_build(struct qcow2 *q, struct maker *m)
     m->blocks = blocks;
     m->clusters = clusters;
     m->entries = want;
-    if (posix_memalign((void **)&m->buf, SLICE_MAX, (blocks + clusters) << q->cluster_bits))
+    if (posix_memalign((void **)&m->buf, SLICE_MAX,
+                       (blocks + clusters) << q->cluster_bits))
         return -ENOMEM;
     memset(m->buf, 0, (blocks + clusters) << q->cluster_bits);
     for (uint64_t c = 0; c < blocks + clusters; c++)
-        qcow2_refcount_set(m->buf, c, q->order, 1); /* blocks adjoin, so do their counts */
+        qcow2_refcount_set(m->buf, c, q->order,
+                           1); /* blocks adjoin, so do their counts */
     uint8_t *table = m->buf + (blocks << q->cluster_bits);
     memcpy(table, q->reftable.entry, old * 8);
     for (uint64_t b = 0; b < blocks; b++)
@@ -322,7 +325,8 @@ static int reftable_link(struct qcow2 *q)
 }
 
 /* The refcount table is full: a larger one, elsewhere. */
-static int reftable_move(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_need *need)
+static int reftable_move(struct qcow2 *q, struct qcow2_ticket *t,
+                         struct qcow2_need *need)
 {
     struct maker *m = &q->mk_ref;
     uint64_t entries = q->reftable.entries, len;
@@ -369,8 +373,8 @@ static int reftable_move(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_n
 /* ---- finding free clusters ---- */
 
 /* First free run in slice s from cluster at on: its start and length, at most want. */
-static uint64_t free_run(const struct qcow2 *q, const struct qcow2_slice *s, uint64_t at,
-                         uint64_t want, uint64_t *start)
+static uint64_t free_run(const struct qcow2 *q, const struct qcow2_slice *s,
+                         uint64_t at, uint64_t want, uint64_t *start)
 {
     uint64_t per_slice = q->slice_size * 8 >> q->order;
     uint64_t stop = (at | (per_slice - 1)) + 1, n = 0;
@@ -564,7 +568,8 @@ int l2_get_for_write(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest,
                      struct qcow2_slice **out, struct qcow2_need *need)
 {
     uint64_t cluster = guest >> q->cluster_bits, i = cluster >> q->l2_bits, offset;
-    uint64_t slice = ((cluster & ((1ull << q->l2_bits) - 1)) * 8) & ~(q->slice_size - 1);
+    uint64_t slice =
+        ((cluster & ((1ull << q->l2_bits) - 1)) * 8) & ~(q->slice_size - 1);
     int ret;
 
     if (i >= q->l1.entries || l2_slice_offset(q, guest, &offset))
@@ -587,8 +592,8 @@ int alloc_io_done(struct qcow2 *q, const struct qcow2_io *io, int err)
 {
     if (io->op == QCOW2_GROW)
         return grow_done(q, io, err);
-    struct maker *m = q->mk_ref.issued && q->mk_ref.offset == io->offset ? &q->mk_ref
-                                                                         : &q->mk_l2;
+    struct maker *m =
+        q->mk_ref.issued && q->mk_ref.offset == io->offset ? &q->mk_ref : &q->mk_l2;
     assert(m->issued && m->offset == io->offset);
     return maker_io_done(q, m, err);
 }

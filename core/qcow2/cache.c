@@ -89,7 +89,8 @@ void table_free(struct table *t)
     *t = (struct table){0};
 }
 
-struct qcow2_slice *table_slice(const struct qcow2 *q, const struct table *t, uint64_t i)
+struct qcow2_slice *table_slice(const struct qcow2 *q, const struct table *t,
+                                uint64_t i)
 {
     return &t->slices[i * 8 >> q->slice_bits];
 }
@@ -133,7 +134,8 @@ static struct qcow2_slice *evict(struct qcow2 *q)
     return NULL;
 }
 
-static struct qcow2_slice *slot_for(struct qcow2 *q, enum slice_kind kind, uint64_t offset)
+static struct qcow2_slice *slot_for(struct qcow2 *q, enum slice_kind kind,
+                                    uint64_t offset)
 {
     struct qcow2_slice *s = evict(q);
     if (!s)
@@ -170,8 +172,11 @@ int slice_get(struct qcow2 *q, enum slice_kind kind, uint64_t offset,
     assert(s); /* slots outnumber pins and busy ones: cache_open, invariant 2 */
     s->state = SLICE_LOADING;
     stat_add(kind == SLICE_L2 ? &q->stats.l2_misses : &q->stats.refcount_misses);
-    need->io = (struct qcow2_io){
-        .op = QCOW2_READ, .offset = offset, .len = q->slice_size, .buf = s->buf, .slice = s};
+    need->io = (struct qcow2_io){.op = QCOW2_READ,
+                                 .offset = offset,
+                                 .len = q->slice_size,
+                                 .buf = s->buf,
+                                 .slice = s};
     return QCOW2_NEED_IO;
 }
 
@@ -318,7 +323,8 @@ void slice_written(struct qcow2 *q, struct qcow2_slice *s, bool failed)
 
 /* ---- pins ---- */
 
-int ticket_pin(struct qcow2 *q, struct qcow2_ticket *t, unsigned i, struct qcow2_slice *s)
+int ticket_pin(struct qcow2 *q, struct qcow2_ticket *t, unsigned i,
+               struct qcow2_slice *s)
 {
     if (t->pin[i] == s)
         return 0;

@@ -15,6 +15,7 @@ static void zero_end(struct qcow2 *q, struct qcow2_ticket *t)
     alloc_ticket_end(q, t);
     sync_ticket_end(q, t);
     inflight_remove(q, t);
+    gate_leave(q, t);
     *t = (struct qcow2_ticket){0};
 }
 
@@ -122,6 +123,8 @@ int qcow2_zero(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint64_t
     *done = 0;
     do {
         ret = writable(q);
+        if (!ret)
+            ret = gate_enter(q, t, need);
         if (!ret && t->step == STEP_SYNC)
             ret = owe_sync(q, t, need);
         if (ret)
@@ -155,7 +158,8 @@ int qcow2_discard(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint6
     if (skip || whole_end(q, guest + len) - guest < q->cluster ||
         (q->header.version < 3 && q->backing)) {
         int ret = writable(q);
-        *done = min64(len, q->header.version < 3 && q->backing ? len : q->cluster - skip);
+        *done =
+            min64(len, q->header.version < 3 && q->backing ? len : q->cluster - skip);
         if (ret)
             zero_end(q, t);
         return ret;

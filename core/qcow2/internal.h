@@ -77,7 +77,7 @@ struct maker { /* a table being made: at most one of a sort at a time */
     bool orphan;                /* the owner died with its I/O in flight */
     bool issued, done, awaited;
     uint64_t offset;
-    uint8_t *buf; /* refcount table growth: what is written */
+    uint8_t *buf;              /* refcount table growth: what is written */
     struct qcow2_ticket limbo; /* holds its promise of a limbo entry */
     uint64_t blocks, clusters, entries;
 };
@@ -137,6 +137,16 @@ struct qcow2 {
     bool sync_active, sync_awaited, sync_io_awaited, barrier_issued, barrier_done;
     unsigned sync_inflight;
 
+    /* snapshot.c */
+    struct snapshot_entry *snapshots;
+    unsigned nsnapshots;
+    bool snapshots_loaded;
+    uint8_t *snapshot_table; /* as read or as last written */
+    uint64_t snapshot_table_len;
+    struct qcow2_ticket *gate; /* the operation that keeps changes out */
+    bool gate_awaited, quiet_awaited;
+    unsigned admitted; /* tickets that passed the gate and have not ended */
+
     qcow2_chan *wake; /* ring */
     unsigned wake_head, wake_len, wake_cap;
 
@@ -179,8 +189,8 @@ void slice_modify(struct qcow2 *, struct qcow2_slice *);
 void slice_take_image(struct qcow2 *, struct qcow2_slice *);
 void slice_written(struct qcow2 *, struct qcow2_slice *, bool failed);
 struct qcow2_slice *table_slice(const struct qcow2 *, const struct table *, uint64_t i);
-int ticket_pin(struct qcow2 *, struct qcow2_ticket *, unsigned i, struct qcow2_slice *)
-    QCOW2_MUST;
+int ticket_pin(struct qcow2 *, struct qcow2_ticket *, unsigned i,
+               struct qcow2_slice *) QCOW2_MUST;
 void ticket_unpin(struct qcow2 *, struct qcow2_ticket *, unsigned i);
 
 /* metaset.c */
@@ -211,11 +221,11 @@ int refcount_slice_get(struct qcow2 *, uint64_t cluster, struct qcow2_slice **,
                        struct qcow2_need *) QCOW2_MUST;
 uint64_t refcount_index(const struct qcow2 *, uint64_t cluster); /* inside its slice */
 /* Reserves up to want clusters in t->host or t->table, their slice pinned as pin[1]. */
-int alloc_clusters(struct qcow2 *, struct qcow2_ticket *, uint64_t want, uint64_t *offset,
-                   uint64_t *len, struct qcow2_need *) QCOW2_MUST;
+int alloc_clusters(struct qcow2 *, struct qcow2_ticket *, uint64_t want,
+                   uint64_t *offset, uint64_t *len, struct qcow2_need *) QCOW2_MUST;
 /* The file reaches end, or will by writing. */
-int alloc_grow(struct qcow2 *, struct qcow2_ticket *, uint64_t end, struct qcow2_need *)
-    QCOW2_MUST;
+int alloc_grow(struct qcow2 *, struct qcow2_ticket *, uint64_t end,
+               struct qcow2_need *) QCOW2_MUST;
 /* The L2 slice of guest, of a table that is ours alone, pinned as pin[0] to change. */
 int l2_get_for_write(struct qcow2 *, struct qcow2_ticket *, uint64_t guest,
                      struct qcow2_slice **, struct qcow2_need *) QCOW2_MUST;
@@ -243,13 +253,26 @@ uint8_t grace_enter(const struct qcow2 *);
 void grace_leave(const struct qcow2 *, uint8_t phase);
 
 /* sync.c */
-int sync_step(struct qcow2 *, struct qcow2_ticket *, bool all, struct qcow2_need *)
-    QCOW2_MUST;
+int sync_step(struct qcow2 *, struct qcow2_ticket *, bool all,
+              struct qcow2_need *) QCOW2_MUST;
 /* A verb found no room (dirty slots, limbo): it syncs as part of itself. 0: try again. */
 int owe_sync(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *) QCOW2_MUST;
 void sync_ticket_end(struct qcow2 *, struct qcow2_ticket *);
 int sync_io_done(struct qcow2 *, const struct qcow2_io *, int err);
 void poison(struct qcow2 *);
+
+/* snapshot.c */
+struct snapshot_entry { /* one of the list, as bytes and as seen */
+    uint8_t *raw;
+    uint32_t raw_len;
+    uint64_t l1_offset;
+    uint32_t l1_size; /* entries */
+    char *id, *name;
+};
+/* Lets a mutator in, once a ticket; NEED_WAIT while a snapshot operation is on. */
+int gate_enter(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *) QCOW2_MUST;
+void gate_leave(struct qcow2 *, struct qcow2_ticket *);
+void snapshots_free(struct qcow2 *);
 
 /* qcow2.c */
 void wake_push(struct qcow2 *, qcow2_chan, bool *awaited);

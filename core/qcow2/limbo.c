@@ -103,7 +103,8 @@ void limbo_push_entry(struct qcow2 *q, struct qcow2_ticket *t, uint64_t entry)
     limbo_push(q, t, first, ((host + len - 1) >> q->cluster_bits) - first + 1);
 }
 
-static void lower(struct qcow2 *q, struct qcow2_slice *s, uint64_t cluster, uint64_t count)
+static void lower(struct qcow2 *q, struct qcow2_slice *s, uint64_t cluster,
+                  uint64_t count)
 {
     slice_modify(q, s);
     qcow2_refcount_set(s->buf, refcount_index(q, cluster), q->order, count - 1);
@@ -152,7 +153,8 @@ static int release_some(struct qcow2 *q, struct limbo *l, struct qcow2_need *nee
     if (ret)
         return ret;
     if (!n) {
-        uint64_t count = qcow2_refcount_get(s->buf, refcount_index(q, l->first), q->order);
+        uint64_t count =
+            qcow2_refcount_get(s->buf, refcount_index(q, l->first), q->order);
         if (!count) {
             slice_unintend(q, s);
             l->first++; /* freed twice: the image was wrong before */

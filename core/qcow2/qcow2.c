@@ -77,9 +77,10 @@ int qcow2_open(struct qcow2 **out, const struct qcow2_header *h,
                          "incompatible_features: the image is marked corrupt; "
                          "repair it first (check -r all) or open it to read");
     if (opt->write && (h->incompat & QCOW2_INCOMPAT_DIRTY))
-        return error_set(err, -EROFS,
-                         "incompatible_features: the image is dirty; its refcounts must "
-                         "be repaired (check -r all) before it is written");
+        return error_set(
+            err, -EROFS,
+            "incompatible_features: the image is dirty; its refcounts must "
+            "be repaired (check -r all) before it is written");
     struct qcow2 *q = calloc(1, sizeof(*q));
     if (!q)
         return error_set(err, -ENOMEM, "out of memory");
@@ -193,7 +194,9 @@ int qcow2_io_done(struct qcow2 *q, const struct qcow2_io *io, int err)
     case QCOW2_WRITE:
         if (s)
             return sync_io_done(q, io, err);
-        return alloc_io_done(q, io, err);
+        if (q->mk_ref.issued && io->buf == q->mk_ref.buf)
+            return alloc_io_done(q, io, err);
+        return err; /* of a snapshot: nothing points at it yet */
     default:
         return alloc_io_done(q, io, err);
     }
@@ -208,6 +211,7 @@ void qcow2_free(struct qcow2 *q)
     table_free(&q->l1);
     table_free(&q->reftable);
     cache_free(q);
+    snapshots_free(q);
     free(q->mk_ref.buf);
     free(q->header_buf);
     free(q->metaset);

@@ -78,7 +78,7 @@ struct qcow2_ticket {
     uint32_t limbo;                   /* limbo entries promised to its commit */
     uint32_t dirty;                   /* dirty slots promised to its commit */
     uint8_t kind, step, pinned, phase;
-    bool awaited, reads_zeros, in_place;
+    bool awaited, reads_zeros, in_place, admitted;
 };
 
 struct qcow2_extent { /* where guest bytes are */
@@ -121,6 +121,7 @@ struct qcow2_stats { /* how often each rare path was taken; names go to reports 
     uint64_t new_l2, l2_copies, new_refblocks, table_moves, grows, grow_waits;
     uint64_t commits, aborts, discards, discard_under_io, limbo_entries, limbo_reuse,
         limbo_full, punches, grace_waits;
+    uint64_t snapshots, gate_waits;
     uint64_t syncs, sync_joins, barriers, dirty_evictions, shadow_copies, poisoned,
         header_writes, corruptions;
 };
@@ -176,6 +177,43 @@ int qcow2_zero(struct qcow2 *, struct qcow2_ticket *, uint64_t guest, uint64_t l
                uint64_t *done, enum qcow2_part *part, struct qcow2_need *) QCOW2_MUST;
 int qcow2_discard(struct qcow2 *, struct qcow2_ticket *, uint64_t guest, uint64_t len,
                   uint64_t *done, struct qcow2_need *) QCOW2_MUST;
+
+/* Internal snapshots. Create keeps the disk as it is now under a name; apply makes the
+ * disk what a snapshot holds; delete drops one. */
+struct qcow2_snapshot_info {
+    const char *id, *name;  /* the core's, until the next snapshot operation */
+    uint32_t date_sec, date_nsec;
+    uint64_t vm_clock_ns, vm_state_size, disk_size; /* disk_size 0: not recorded */
+    uint64_t icount;                                /* UINT64_MAX: not recorded */
+};
+enum qcow2_snapshot_op { QCOW2_SNAPSHOT_CREATE, QCOW2_SNAPSHOT_APPLY, QCOW2_SNAPSHOT_DELETE };
+struct qcow2_snapshot { /* one operation; zeroed before use but for the first part */
+    enum qcow2_snapshot_op op;
+    const char *name;             /* of the new one; or id or name of one there is */
+    uint32_t date_sec, date_nsec; /* create: now (the core reads no clock) */
+    uint64_t tables_left;         /* how far it is: 0 when done */
+    struct qcow2_ticket t;        /* from here on the core's */
+    int phase;
+    uint64_t i, k, e, l1_entries, l1_offset, old_offset, old_clusters, new_offset,
+        new_clusters;
+    uint8_t *buf;
+    uint64_t buf_len;
+    unsigned index;
+    bool walk_again;
+};
+/* Loads the list; repeat until 0. Then count and info are valid. */
+int qcow2_snapshot_load(struct qcow2 *, struct qcow2_need *) QCOW2_MUST;
+unsigned qcow2_snapshot_count(const struct qcow2 *);
+void qcow2_snapshot_at(const struct qcow2 *, unsigned i, struct qcow2_snapshot_info *);
+/* Deals with one table a call: repeat while tables_left is not 0, even after 0. The first
+ * call shuts the gate: plan, zero and discard sleep until the end; it waits until those
+ * already begun have ended. -ENOENT: no such snapshot; -ERANGE: a refcount would not fit
+ * its width; -ENOTSUP: the disk had another size then; -EFBIG. */
+int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *, struct qcow2_need *)
+    QCOW2_MUST;
+/* Gives it up after a NEED (with no I/O of it in flight). The image stays right, though
+ * clusters may be leaked. */
+void qcow2_snapshot_cancel(struct qcow2 *, struct qcow2_snapshot *);
 
 /* Makes durable all that was committed before the ticket's first call. */
 int qcow2_sync(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *) QCOW2_MUST;

@@ -37,8 +37,7 @@ static void close_epoch(struct qcow2 *q)
 {
     for (int i = 0; i < STAGES; i++) {
         struct qcow2_slice *s;
-        TAILQ_FOREACH(s, &q->dirty[i], dirty_link)
-        {
+        TAILQ_FOREACH (s, &q->dirty[i], dirty_link) {
             assert(!s->closing);
             s->dirty = false;
             s->closing = true;
@@ -104,7 +103,8 @@ static void next_stage(struct qcow2 *q)
     }
 }
 
-int sync_step(struct qcow2 *q, struct qcow2_ticket *t, bool all, struct qcow2_need *need)
+int sync_step(struct qcow2 *q, struct qcow2_ticket *t, bool all,
+              struct qcow2_need *need)
 {
     if (!t->epoch)
         t->epoch = q->epoch;
@@ -130,8 +130,8 @@ int sync_step(struct qcow2 *q, struct qcow2_ticket *t, bool all, struct qcow2_ne
             close_epoch(q);
         }
         q->leader = t;
-        int ret = q->sync_stage < STAGES ? stage_step(q, need)
-                                         : limbo_reclaim(q, all, need);
+        int ret =
+            q->sync_stage < STAGES ? stage_step(q, need) : limbo_reclaim(q, all, need);
         if (ret)
             return ret;
         if (q->sync_stage < STAGES) {

@@ -3,8 +3,8 @@
  */
 #include "core/qcow2/internal.h"
 
-static void verify_slices(const struct qcow2 *q, const struct qcow2_slice *s, unsigned n,
-                          unsigned *busy, unsigned *shadows)
+static void verify_slices(const struct qcow2 *q, const struct qcow2_slice *s,
+                          unsigned n, unsigned *busy, unsigned *shadows)
 {
     for (unsigned i = 0; i < n; i++, s++) {
         if (s->dirty || s->closing || s->intents) {
@@ -29,8 +29,9 @@ static uint64_t refcount_in_memory(const struct qcow2 *q, uint64_t cluster, bool
     struct qcow2_slice *s =
         block ? cache_find(q, block + ((bits >> 3) & ~(q->slice_size - 1))) : NULL;
     *known = !block || (s && s->state == SLICE_VALID);
-    return s && *known ? qcow2_refcount_get(s->buf, refcount_index(q, cluster), q->order)
-                       : 0;
+    return s && *known
+               ? qcow2_refcount_get(s->buf, refcount_index(q, cluster), q->order)
+               : 0;
 }
 
 static bool apart(uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
@@ -63,7 +64,7 @@ void qcow2_verify(const struct qcow2 *q)
     bool known;
 
     verify_slices(q, q->slots, q->nslots, &busy, &shadows);
-    assert(busy == q->busy_slots);                 /* 2 */
+    assert(busy == q->busy_slots); /* 2 */
     assert(busy <= q->nslots / 2);
     verify_slices(q, q->l1.slices, q->l1.nslices, &busy, &shadows);
     verify_slices(q, q->reftable.slices, q->reftable.nslices, &busy, &shadows);
@@ -71,7 +72,7 @@ void qcow2_verify(const struct qcow2 *q)
     assert(busy == q->busy);
     assert(shadows + q->nshadow_free == q->nshadows); /* 1 */
     assert(q->nshadows >= q->busy);
-    verify_tickets(q); /* 3 */
+    verify_tickets(q);                                           /* 3 */
     for (unsigned i = 0; i < q->limbo_len && !q->corrupt; i++) { /* 4 */
         const struct limbo *l = &q->limbo[(q->limbo_head + i) % q->limbo_cap];
         for (uint64_t c = l->first; c < l->first + l->count; c++) {

@@ -57,7 +57,8 @@ static int verify_in_place(struct qcow2 *q, struct qcow2_slice *s, uint64_t gues
                            uint64_t len, uint64_t host, struct qcow2_need *need)
 {
     uint64_t i = l2_index(q, guest);
-    uint64_t n = ((guest + len - 1) >> q->cluster_bits) - (guest >> q->cluster_bits) + 1;
+    uint64_t n =
+        ((guest + len - 1) >> q->cluster_bits) - (guest >> q->cluster_bits) + 1;
 
     for (uint64_t k = 0; k < n; k++, i++) {
         struct qcow2_slice *r;
@@ -193,7 +194,8 @@ static int plan_allocate(struct qcow2 *q, struct qcow2_write *w, uint64_t guest,
 }
 
 /* Reserved: all that can be missing is space in the file. */
-static int plan_reserved(struct qcow2 *q, struct qcow2_write *w, struct qcow2_need *need)
+static int plan_reserved(struct qcow2 *q, struct qcow2_write *w,
+                         struct qcow2_need *need)
 {
     struct qcow2_ticket *t = &w->t;
     int ret = alloc_grow(q, t, t->host + t->host_len, need);
@@ -247,6 +249,8 @@ int qcow2_plan(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_write
     assert(t->step != STEP_PLANNED);
     do {
         ret = writable(q);
+        if (!ret)
+            ret = gate_enter(q, t, need);
         if (!ret && t->step == STEP_SYNC)
             ret = owe_sync(q, t, need);
         if (!ret && t->step == STEP_START)
@@ -276,6 +280,7 @@ static void write_end(struct qcow2 *q, struct qcow2_write *w)
     alloc_ticket_end(q, t);
     sync_ticket_end(q, t);
     inflight_remove(q, t);
+    gate_leave(q, t);
     *t = (struct qcow2_ticket){0};
 }
 

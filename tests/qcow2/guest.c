@@ -19,8 +19,10 @@ const struct config configs[] = {
     {"v2-512-backing", "compat=0.10,cluster_size=512", 500 * 1024, 512, 1, true},
     {"v2-4k", "compat=0.10,cluster_size=4096", 3 << 20, 4096, 0, true},
     {"v3-4k-compressed", "cluster_size=4096", 2 << 20, 4096, 2, false},
-    {"v3-64k-zstd", "cluster_size=65536,compression_type=zstd", 4 << 20, 65536, 2, true},
-    {"v3-16k-prealloc-backing", "cluster_size=16384,refcount_bits=8", 4 << 20, 16384, 1, true},
+    {"v3-64k-zstd", "cluster_size=65536,compression_type=zstd", 4 << 20, 65536, 2,
+     true},
+    {"v3-16k-prealloc-backing", "cluster_size=16384,refcount_bits=8", 4 << 20, 16384, 1,
+     true},
 };
 const unsigned nconfigs = sizeof(configs) / sizeof(*configs);
 
@@ -72,11 +74,13 @@ static void make_image(const struct config *c, const char *path, const char *bas
         shell(0, "qemu-img convert -c -O qcow2 -o %s %s %s", c->options, base, path);
     else
         shell(0, "qemu-img create -q -f qcow2 -o %s%s%s %s %" PRIu64, c->options,
-              c->backing ? ",backing_fmt=raw,backing_file=" : "", c->backing ? base : "",
-              path, c->size);
+              c->backing ? ",backing_fmt=raw,backing_file=" : "",
+              c->backing ? base : "", path, c->size);
     if (c->snapshot) {
-        shell(0, "qemu-io -f qcow2 -c 'write -P 0x5a 8k 100k' -c 'write -z 16k 32k' %s "
-                 "> /dev/null", path);
+        shell(0,
+              "qemu-io -f qcow2 -c 'write -P 0x5a 8k 100k' -c 'write -z 16k 32k' %s "
+              "> /dev/null",
+              path);
         shell(0, "qemu-img snapshot -c one %s", path);
         shell(0, "qemu-io -f qcow2 -c 'write -P 0x6b 64k 50k' %s > /dev/null", path);
     }
@@ -102,8 +106,11 @@ void guest_init(struct guest *g, const struct config *c, struct world *w, uint64
     }
     world_load(&tmp, raw);
     assert(tmp.size == c->size);
-    *g = (struct guest){.config = c, .bytes = tmp.file, .size = c->size,
-                        .cluster = c->cluster, .clock = 1};
+    *g = (struct guest){.config = c,
+                        .bytes = tmp.file,
+                        .size = c->size,
+                        .cluster = c->cluster,
+                        .clock = 1};
     g->flushed = malloc(c->size);
     memcpy(g->flushed, g->bytes, c->size);
     g->sectors = calloc(c->size / SECTOR, sizeof(*g->sectors));
@@ -165,7 +172,8 @@ static int do_discard(struct guest *g, struct task *t, uint64_t at, uint64_t len
 {
     uint64_t c = g->cluster, end = at + len == g->size ? at + len : (at + len) / c * c;
     uint64_t start = (at + c - 1) / c * c;
-    bool ignored = t->w->backing && t->w->file[7] == 2; /* version 2 over a backing file */
+    bool ignored =
+        t->w->backing && t->w->file[7] == 2; /* version 2 over a backing file */
     int ret = guest_discard(t, at, len);
     if (end > start && !ignored)
         memset(g->bytes + start, 0, end - start);
@@ -309,8 +317,9 @@ void guest_compare(const struct guest *g, const char *path, bool only_flushed)
         if (only_flushed ? !s->kept || s->touched > s->kept_at : !s->known)
             continue;
         if (memcmp(out.file + i * SECTOR, want, SECTOR)) {
-            fprintf(stderr, "sector %" PRIu64 ": qemu-img reads %02x.., should be %02x..\n",
-                    i, out.file[i * SECTOR], want[0]);
+            fprintf(stderr,
+                    "sector %" PRIu64 ": qemu-img reads %02x.., should be %02x..\n", i,
+                    out.file[i * SECTOR], want[0]);
             abort();
         }
     }

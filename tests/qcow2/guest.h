@@ -28,9 +28,9 @@ struct guest {
     uint8_t *bytes, *flushed;
     struct sector *sectors;
     uint64_t size, cluster, clock;
-    unsigned ops;     /* a task */
-    bool may_fail;    /* requests may fail; else that is the end */
-    unsigned errors;  /* requests that did */
+    unsigned ops;    /* a task */
+    bool may_fail;   /* requests may fail; else that is the end */
+    unsigned errors; /* requests that did */
     struct qcow2_stats totals;
 };
 
@@ -44,9 +44,10 @@ int shell(int also_ok, const char *fmt, ...) __attribute__((format(printf, 2, 3)
 void guest_init(struct guest *, const struct config *, struct world *, uint64_t seed);
 void guest_free(struct guest *, struct world *);
 /* Tasks. */
-void guest_open(struct task *);  /* must succeed */
-void guest_work(struct task *);  /* ops random requests */
-void guest_close(struct task *); /* counts the stats in; a failure is counted as error */
+void guest_open(struct task *); /* must succeed */
+void guest_work(struct task *); /* ops random requests */
+void guest_close(
+    struct task *); /* counts the stats in; a failure is counted as error */
 /* Runs fn in n tasks. false: stopped. */
 bool guest_run(struct guest *, struct world *, void (*fn)(struct task *), unsigned n);
 /* Contents, read by qemu-img from path, against the model: every known sector, or only

@@ -45,7 +45,8 @@ int main(int argc, char **argv)
 {
     const char *env = getenv("ASYNCOW_SEED");
     uint64_t seed = env ? strtoull(env, NULL, 0) : (uint64_t)time(NULL) * 1000003;
-    uint64_t stride = argc > 1 ? strtoull(argv[1], NULL, 0) : 23, runs = 0, poisoned = 0;
+    uint64_t stride = argc > 1 ? strtoull(argv[1], NULL, 0) : 23, runs = 0,
+             poisoned = 0;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("ASYNCOW_SEED=%" PRIu64 "\n", seed);

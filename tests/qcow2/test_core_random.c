@@ -46,11 +46,11 @@ static int rare_paths(const struct qcow2_stats *s)
 {
     printf("rare paths taken:\n");
     return rare("overlap_waits", s->overlap_waits) +
-           rare("new_refblocks", s->new_refblocks) + rare("table_moves", s->table_moves) +
-           rare("limbo_reuse", s->limbo_reuse) +
-           rare("dirty_evictions", s->dirty_evictions) + rare("evictions", s->evictions) +
-           rare("cow_zero", s->cow_zero) + rare("cow_shared", s->cow_shared) +
-           rare("cow_backing", s->cow_backing) +
+           rare("new_refblocks", s->new_refblocks) +
+           rare("table_moves", s->table_moves) + rare("limbo_reuse", s->limbo_reuse) +
+           rare("dirty_evictions", s->dirty_evictions) +
+           rare("evictions", s->evictions) + rare("cow_zero", s->cow_zero) +
+           rare("cow_shared", s->cow_shared) + rare("cow_backing", s->cow_backing) +
            rare("cow_compressed", s->cow_compressed) +
            rare("zero_skipped", s->zero_skipped) + rare("new_l2", s->new_l2) +
            rare("l2_copies", s->l2_copies) + rare("grows", s->grows) +

@@ -97,7 +97,7 @@ bool world_run(struct world *w, struct task *tasks, unsigned n)
 void world_pause(struct task *t)
 {
     if (world_random(t->w, 4))
-        co_yield();
+        co_yield ();
 }
 
 void world_wake(struct world *w)
@@ -172,7 +172,8 @@ uint8_t *world_crash(struct world *w, const uint8_t *base, uint64_t base_size,
 static int outcome(struct world *w)
 {
     w->ios++;
-    if (w->fail_at && (w->ios == w->fail_at || (w->fail_forever && w->ios > w->fail_at)))
+    if (w->fail_at &&
+        (w->ios == w->fail_at || (w->fail_forever && w->ios > w->fail_at)))
         return w->fail_err;
     return 0;
 }
@@ -213,12 +214,12 @@ static int zero_file(struct task *t, uint64_t offset, uint64_t len, bool extend)
         if (extend)
             reach(w, offset + len);
         if (offset < w->size)
-            memset(w->file + offset, 0, len < w->size - offset ? len : w->size - offset);
-        unsigned entry =
-            record(w, HOST_ZERO, offset,
-                   offset >= w->size ? 0
-                                     : (len < w->size - offset ? len : w->size - offset),
-                   NULL);
+            memset(w->file + offset, 0,
+                   len < w->size - offset ? len : w->size - offset);
+        unsigned entry = record(
+            w, HOST_ZERO, offset,
+            offset >= w->size ? 0 : (len < w->size - offset ? len : w->size - offset),
+            NULL);
         world_pause(t);
         completed(w, entry);
     }
@@ -295,7 +296,7 @@ static int owed(struct task *t, int verdict, const struct qcow2_need *need)
         return world_settle(t, need);
     t->asleep = need->chan;
     while (t->asleep)
-        co_yield();
+        co_yield ();
     return 0;
 }
 
@@ -366,8 +367,8 @@ static int read_extent(struct task *t, const struct qcow2_extent *e, uint8_t *bu
         return ret;
     }
     case QCOW2_BACKING: {
-        uint64_t end = qcow2_size(w->q) < w->backing_size ? qcow2_size(w->q)
-                                                          : w->backing_size;
+        uint64_t end =
+            qcow2_size(w->q) < w->backing_size ? qcow2_size(w->q) : w->backing_size;
         memset(buf, 0, e->len);
         if (e->guest < end)
             memcpy(buf, w->backing + e->guest,
@@ -519,5 +520,25 @@ int guest_flush(struct task *t)
         }
     }
     world_wake(t->w);
+    return ret;
+}
+
+int guest_snapshot(struct task *t, enum qcow2_snapshot_op op, const char *name)
+{
+    struct qcow2_snapshot s = {.op = op, .name = name, .date_sec = 1};
+    struct qcow2_need need;
+    int ret;
+    do {
+        ret = qcow2_snapshot_step(t->w->q, &s, &need);
+        if (ret > 0) {
+            ret = owed(t, ret, &need);
+            if (ret)
+                qcow2_snapshot_cancel(t->w->q, &s);
+            else
+                s.tables_left = 1;
+        }
+        world_wake(t->w);
+        world_pause(t);
+    } while (!ret && s.tables_left);
     return ret;
 }

@@ -72,5 +72,6 @@ int guest_write(struct task *, uint64_t offset, const uint8_t *, uint64_t len);
 int guest_zero(struct task *, uint64_t offset, uint64_t len);
 int guest_discard(struct task *, uint64_t offset, uint64_t len);
 int guest_flush(struct task *);
+int guest_snapshot(struct task *, enum qcow2_snapshot_op, const char *name);
 
 #endif
