@@ -533,12 +533,17 @@ static int phase_write_l1(struct qcow2 *q, struct qcow2_snapshot *s,
     return 0;
 }
 
-static void new_entry(const struct qcow2 *q, const struct qcow2_snapshot *s, uint8_t *p)
+/* Writes the new entry to p, unless that is NULL; its length. */
+static uint64_t new_entry(const struct qcow2 *q, const struct qcow2_snapshot *s,
+                          uint8_t *p)
 {
     char id[16];
     int id_len = snprintf(id, sizeof(id), "%u", next_id(q));
     size_t name_len = strlen(s->name);
+    uint64_t len = round_up(ENTRY_FIXED + EXTRA + (uint64_t)id_len + name_len, 8);
 
+    if (!p)
+        return len;
     qcow2_put_be64(p, s->l1_offset);
     qcow2_put_be32(p + 8, (uint32_t)s->l1_entries);
     qcow2_put_be32(p + 12, (uint32_t)id_len << 16 | (uint32_t)name_len);
@@ -549,6 +554,7 @@ static void new_entry(const struct qcow2 *q, const struct qcow2_snapshot *s, uin
     qcow2_put_be64(p + 56, UINT64_MAX); /* icount: none */
     memcpy(p + ENTRY_FIXED + EXTRA, id, (size_t)id_len);
     memcpy(p + ENTRY_FIXED + EXTRA + id_len, s->name, name_len);
+    return len;
 }
 
 /* The table with one more entry, or with one less. */
@@ -556,7 +562,9 @@ static int build_table(struct qcow2 *q, struct qcow2_snapshot *s)
 {
     uint64_t len = q->snapshot_table_len, at = 0;
     if (s->op == QCOW2_SNAPSHOT_CREATE)
-        len += round_up(ENTRY_FIXED + EXTRA + 16 + strlen(s->name), 8);
+        len += new_entry(q, s, NULL);
+    else
+        len -= q->snapshots[s->index].raw_len;
     if (len > TABLE_MAX)
         return -EFBIG;
     free(s->buf);

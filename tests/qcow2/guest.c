@@ -15,7 +15,7 @@ const struct config configs[] = {
     {"v3-1k-r1", "cluster_size=1024,refcount_bits=1", 700 * 1024 + 512, 1024, 0, false},
     {"v3-4k-r2-backing", "cluster_size=4096,refcount_bits=2", 2 << 20, 4096, 1, true},
     {"v3-64k", "cluster_size=65536", 8 << 20, 65536, 0, false},
-    {"v3-2m", "cluster_size=2097152", 16 << 20, 2 << 20, 0, false},
+    {"v3-2m", "cluster_size=2097152", 6 << 20, 2 << 20, 0, false},
     {"v2-512-backing", "compat=0.10,cluster_size=512", 500 * 1024, 512, 1, true},
     {"v2-4k", "compat=0.10,cluster_size=4096", 3 << 20, 4096, 0, true},
     {"v3-4k-compressed", "cluster_size=4096", 2 << 20, 4096, 2, false},
