@@ -199,6 +199,7 @@ static const struct {
                 COUNTER(grows),           COUNTER(grow_waits),
                 COUNTER(commits),         COUNTER(aborts),
                 COUNTER(discards),        COUNTER(discard_under_io),
+                COUNTER(snapshots),       COUNTER(gate_waits),
                 COUNTER(limbo_entries),   COUNTER(limbo_reuse),
                 COUNTER(limbo_full),      COUNTER(punches),
                 COUNTER(grace_waits),     COUNTER(syncs),
