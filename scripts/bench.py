@@ -68,7 +68,7 @@ def asyncow(program, image, strategy, engine, job, extra=()):
                f'--engine={engine}', '--output-format=json+', '--quiet', *options_of(job), *extra]
     text = run(command, TIMEOUT_S + seconds_of(job))
     try:
-        return parse_asyncow(json.loads(text))
+        return dict(parse_asyncow(json.loads(text)), command=' '.join(command))
     except (ValueError, KeyError, TypeError) as error:
         raise TrialError(f'{" ".join(command)}\n  report not understood: {error!r}') from None
 
@@ -139,7 +139,7 @@ def fio(path, engine, job, size, extra=()):
                '--allow_file_create=0', *options_of(job), *parallel, *extra]
     text = run(command, TIMEOUT_S + seconds_of(job))
     report = json.loads(text[text.index('{'):])
-    return parse_fio(report['jobs'][0])
+    return dict(parse_fio(report['jobs'][0]), command=' '.join(command))
 
 
 def parse_fio(job):
@@ -167,7 +167,8 @@ def qemu_bench(image, engine, job, count, step, write=False, image_opts=None):
     command += ['--image-opts', image_opts] if image_opts else ['-f', 'qcow2', image]
     text = run(command)
     seconds = float(re.search(r'Run completed in ([\d.]+) seconds', text).group(1))
-    return {'iops': count / max(seconds, 0.001), 'ios': count, 'seconds': seconds, 'p': {}}
+    return {'iops': count / max(seconds, 0.001), 'ios': count, 'seconds': seconds, 'p': {},
+            'command': ' '.join(command)}
 
 
 def size_of(text):
