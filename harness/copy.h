@@ -1,6 +1,6 @@
 /*
- * A fresh copy of an image beside it, for a trial to write to: laid out like the original
- * (holes stay holes), shared blocks where the file system can (reflink).
+ * A fresh copy of an image beside it, for a trial to write to: laid out like the
+ * original (holes stay holes), shared blocks where the file system can (reflink).
  */
 #ifndef HARNESS_COPY_H
 #define HARNESS_COPY_H

@@ -1,4 +1,5 @@
-/* CRC-32C (Castagnoli, RFC 3720), with the processor's instruction where there is one. */
+/* CRC-32C (Castagnoli, RFC 3720), with the processor's instruction where there is
+ * one. */
 #ifndef HARNESS_CRC32C_H
 #define HARNESS_CRC32C_H
 #include <stddef.h>

@@ -2,9 +2,9 @@
  * Latency histogram with bounded relative error, and exact moments beside it.
  *
  * Values below 256 have a bucket each; above, every power of two is cut in 128 equal
- * buckets. A bucket answers with its middle, so what is reported is within 1/256 of what
- * was measured. The same idea as HdrHistogram (Tene); mean and variance are Welford's,
- * not taken from buckets. One writer, no lock.
+ * buckets. A bucket answers with its middle, so what is reported is within 1/256 of
+ * what was measured. The same idea as HdrHistogram (Tene); mean and variance are
+ * Welford's, not taken from buckets. One writer, no lock.
  */
 #ifndef HARNESS_HIST_H
 #define HARNESS_HIST_H

@@ -14,8 +14,8 @@ struct usage { /* of the whole process; counters, but for rss_max */
     uint64_t rss_max; /* bytes */
 };
 void usage_now(struct usage *);
-/* Pins the process, threads to come included, to n of the CPUs it may use, the last ones
- * (the first get most interrupts). 0 or -EINVAL with err. list: e.g. "2-3". */
+/* Pins the process, threads to come included, to n of the CPUs it may use, the last
+ * ones (the first get most interrupts). 0 or -EINVAL with err. list: e.g. "2-3". */
 int machine_pin(unsigned n, struct error *);
 void machine_cpus(char *list, size_t size); /* the CPUs it may use now */
 /* Nanoseconds that a fixed piece of arithmetic takes: the same on a quiet machine. */

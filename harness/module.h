@@ -2,8 +2,8 @@
  * Strategy modules: shared objects with one exported table, found by name or path.
  *
  * A name is looked for in $ASYNCOW_STRATEGY_PATH (directories, colons between), then
- * beside the program (strategies/), then where modules are installed. In each directory,
- * as NAME.so and NAME/NAME.so. A word with a slash is a path.
+ * beside the program (strategies/), then where modules are installed. In each
+ * directory, as NAME.so and NAME/NAME.so. A word with a slash is a path.
  */
 #ifndef HARNESS_MODULE_H
 #define HARNESS_MODULE_H

@@ -2,9 +2,9 @@
  * What a run is told: one table of options, the same in a job file and on the command
  * line, named as fio names them where fio has them.
  *
- * Dashes and underscores in names are alike. An option given again overrides. Nothing is
- * skipped silently: an unknown name or a bad value is an error that says what would be
- * right.
+ * Dashes and underscores in names are alike. An option given again overrides. Nothing
+ * is skipped silently: an unknown name or a bad value is an error that says what would
+ * be right.
  */
 #ifndef HARNESS_OPTIONS_H
 #define HARNESS_OPTIONS_H
@@ -60,8 +60,9 @@ struct job { /* strings are owned; NULL: not given */
 void job_init(struct job *); /* the defaults */
 int job_copy(struct job *to, const struct job *);
 void job_free(struct job *);
-/* Sets one option. value NULL: given without one. 0; -EINVAL with err: which option, what
- * was found, what would be right; -ENOENT: no such option, err names the nearest. */
+/* Sets one option. value NULL: given without one. 0; -EINVAL with err: which option,
+ * what was found, what would be right; -ENOENT: no such option, err names the
+ * nearest. */
 int job_set(struct job *, const char *name, const char *value, struct error *);
 /* Does name take its value from the next word if none is attached? */
 bool job_option_wants_value(const char *name);
@@ -78,10 +79,6 @@ void job_each(const struct job *,
 /* The name of those given that is nearest to word, or NULL if none is near. */
 const char *nearest_name(const char *word, const char *(*nth)(void *, unsigned),
                          void *);
-/* Nanoseconds from "10", "500ms", "2m"; a plain number is seconds. */
-int parse_time_ns(const char *text, uint64_t *ns);
-/* Bytes from "4k", "1.5g", "512", "4KiB". */
-int parse_bytes(const char *text, uint64_t kb_base, uint64_t *bytes);
 uint64_t amount_of(const struct amount *, uint64_t whole); /* resolves a percentage */
 
 #endif

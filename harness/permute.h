@@ -3,9 +3,9 @@
  * without the map.
  *
  * A bijection on the next power of two, made of steps that each can be undone (add,
- * multiply by an odd number, xor with own high bits), and values outside n are walked on
- * until they fall inside (cycle walking: fewer than two steps on average). No memory, so
- * a 64 GiB disk costs nothing to set up.
+ * multiply by an odd number, xor with own high bits), and values outside n are walked
+ * on until they fall inside (cycle walking: fewer than two steps on average). No
+ * memory, so a 64 GiB disk costs nothing to set up.
  */
 #ifndef HARNESS_PERMUTE_H
 #define HARNESS_PERMUTE_H

@@ -2,10 +2,11 @@
  * A run's report: one JSON document, and from it the text for people.
  *
  *   "manifest"  what ran on what: versions, machine, and for each job options and image
- *   "jobs"      one result for each job and trial, in the order they ran; names inside as
- *               in fio's where fio has them. Those with "heartbeat" count for stall alone
- *   "summary"   for each job: medians and means over trials with 95 % intervals, for each
- *               strategy; ratios of all pairs, and whether they can be told apart
+ *   "jobs"      one result for each job and trial, in the order they ran; names inside
+ *               as in fio's where fio has them. Those with "heartbeat" count for stall
+ *               alone
+ *   "summary"   for each job: medians and means over trials with 95 % intervals, for
+ *               each strategy; ratios of all pairs, and whether they can be told apart
  */
 #ifndef HARNESS_REPORT_H
 #define HARNESS_REPORT_H

@@ -205,7 +205,8 @@ static int preflight(struct run *r, struct error *err)
 
 /* ---- trials ---- */
 
-/* The images that this trial writes to are fresh copies; jobs that share one still do. */
+/* The images that this trial writes to are fresh copies; jobs that share one still
+ * do. */
 static int prepare_images(struct run *r, struct error *err)
 {
     for (unsigned i = 0; i < r->jobs.n; i++)
@@ -270,7 +271,8 @@ static int one_trial(struct run *r, unsigned strategy, unsigned round, bool hear
     return ret;
 }
 
-/* Rounds of all strategies, the order in each drawn from the seed; then the heartbeats. */
+/* Rounds of all strategies, the order in each drawn from the seed; then the
+ * heartbeats. */
 static int all_trials(struct run *r, struct error *err)
 {
     unsigned n = r->strategies.n, rounds = (unsigned)r->base.trials, count = 0;

@@ -15,14 +15,14 @@ struct session {
     struct module module;
     struct strategy_image *image;
 };
-/* path: of the image (the job's own, or a copy of it). writable: it will be written to. */
+/* path: of the image, the job's own or a copy of it. */
 int session_open(struct session *, struct env *, const struct job *, const char *spec,
                  const char *path, struct error *);
 /* Drained by the caller. 0 or the first error; closes what is open, in every case. */
 int session_close(struct session *);
 /* Host I/Os of the whole chain so far. */
 void session_io(const struct session *, struct blk_stats *);
-/* The job's engine by our name for it: libaio is linux-aio, psync is sync. NULL: auto. */
+/* The job's engine by our name for it: libaio is linux-aio, psync is sync. */
 const char *session_engine(const struct job *);
 bool session_simulated(const struct job *);
 

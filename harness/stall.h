@@ -1,11 +1,11 @@
 /*
  * Stall: for how long the loop's thread could do nothing else.
  *
- * Two measures. The turn: from waking up to going to sleep again, each turn of the loop.
- * The heartbeat: a timer every millisecond, and how late it rings; a beat that was missed
- * altogether counts as late by all the time since it was due. Heartbeats wake the loop
- * up, so they run in trials of their own; an idle machine's own lateness is taken just
- * before, on the same loop.
+ * Two measures. The turn: from waking up to going to sleep again, each turn of the
+ * loop. The heartbeat: a timer every millisecond, and how late it rings; a beat that
+ * was missed altogether counts as late by all the time since it was due. Heartbeats
+ * wake the loop up, so they run in trials of their own; an idle machine's own lateness
+ * is taken just before, on the same loop.
  */
 #ifndef HARNESS_STALL_H
 #define HARNESS_STALL_H

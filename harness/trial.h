@@ -1,8 +1,9 @@
 /*
- * One trial: all jobs, one after the other, under one strategy, in a process of its own.
+ * One trial: all jobs, one after the other, under one strategy, in a process of its
+ * own.
  *
- * A process each, so that one trial's heap, page tables, peak memory or crash are not the
- * next one's. The result comes back through a pipe as JSON; the parent draws the
+ * A process each, so that one trial's heap, page tables, peak memory or crash are not
+ * the next one's. The result comes back through a pipe as JSON; the parent draws the
  * progress line from a shared page, so the measured process does nothing for it.
  */
 #ifndef HARNESS_TRIAL_H

@@ -1,6 +1,7 @@
 /*
  * Is what was written what is read? A header in every block says where and when it was
- * written and carries the block's crc32c; a table in memory knows which write came last.
+ * written and carries the block's crc32c; a table in memory knows which write came
+ * last.
  *
  * A block whose last writes were in flight together (or a trim and a write) has no last
  * one: it is counted, not checked.
@@ -24,8 +25,8 @@ struct verify {
 int verify_init(struct verify *, uint64_t start, uint64_t bs, uint64_t blocks,
                 uint64_t seed, bool table, struct error *);
 void verify_destroy(struct verify *);
-/* A write (trim) of the block at offset begins: notes it and, if buf, fills in header and
- * stamps. ended: it has completed. */
+/* A write (trim) of the block at offset begins: notes it and, if buf, fills in header
+ * and stamps. ended: it has completed. */
 void verify_write_begin(struct verify *, uint64_t offset, void *buf);
 void verify_trim_begin(struct verify *, uint64_t offset);
 void verify_ended(struct verify *, uint64_t offset);

@@ -1,6 +1,6 @@
 /*
  * The smallest strategy there can be: raw images, each request handed straight to the
- * host. A fixture for the harness's tests, and a start for a fifth strategy of your own:
+ * host. A fixture for the harness's tests, and a start for a strategy of your own:
  *
  *     cc -shared -fPIC -D_GNU_SOURCE -I. -o mine.so tests/harness/null_strategy.c
  *     asyncow run --strategy ./mine.so --image disk.raw --rw=randread

@@ -1,4 +1,5 @@
-/* Job files: what is right is read as fio reads it, what is wrong is told with its place. */
+/* Job files: what is right is read as fio reads it, what is wrong is told with its
+ * place. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <cmocka.h>
 
 #include "harness/jobfile.h"
+#include "harness/values.h"
 
 static struct job_list list;
 static struct job base;
