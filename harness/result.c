@@ -181,37 +181,6 @@ static json_t *host_io_json(const struct result *r)
     return o;
 }
 
-#define COUNTER(field)                                                                 \
-    {                                                                                  \
-#field, offsetof(struct qcow2_stats, field)                                    \
-    }
-static const struct {
-    const char *name;
-    size_t at;
-} counters[] = {COUNTER(l2_hits),         COUNTER(l2_misses),
-                COUNTER(refcount_misses), COUNTER(evictions),
-                COUNTER(overlap_waits),   COUNTER(slice_waits),
-                COUNTER(cow_data),        COUNTER(cow_zero),
-                COUNTER(cow_backing),     COUNTER(cow_compressed),
-                COUNTER(cow_shared),      COUNTER(zero_skipped),
-                COUNTER(new_l2),          COUNTER(l2_copies),
-                COUNTER(new_refblocks),   COUNTER(table_moves),
-                COUNTER(grows),           COUNTER(grow_waits),
-                COUNTER(commits),         COUNTER(aborts),
-                COUNTER(discards),        COUNTER(discard_under_io),
-                COUNTER(snapshots),       COUNTER(gate_waits),
-                COUNTER(limbo_entries),   COUNTER(limbo_reuse),
-                COUNTER(limbo_full),      COUNTER(punches),
-                COUNTER(grace_waits),     COUNTER(syncs),
-                COUNTER(sync_joins),      COUNTER(barriers),
-                COUNTER(dirty_evictions), COUNTER(shadow_copies),
-                COUNTER(poisoned),        COUNTER(header_writes),
-                COUNTER(corruptions)};
-#undef COUNTER
-_Static_assert(sizeof(counters) / sizeof(counters[0]) * sizeof(uint64_t) ==
-                   sizeof(struct qcow2_stats),
-               "a counter of qcow2_stats is missing here");
-
 static json_t *strategy_json(const struct result *r)
 {
     const struct strategy_stats *s = &r->counters.strategy;
@@ -222,9 +191,9 @@ static json_t *strategy_json(const struct result *r)
     set_count(o, "lock_waits", s->lock_waits);
     json_object_set_new(o, "poisoned", json_boolean(s->poisoned));
     json_t *c = json_object();
-    for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
-        set_count(c, counters[i].name,
-                  *(const uint64_t *)((const char *)&s->top + counters[i].at));
+#define X(name) set_count(c, #name, s->top.name);
+    QCOW2_STATS(X)
+#undef X
     json_object_set_new(o, "qcow2", c);
     return o;
 }

@@ -42,13 +42,13 @@
 enum { QCOW2_NEED_IO = 1, QCOW2_NEED_WAIT = 2 };
 
 enum qcow2_op { /* what the caller may owe, always on the image's own file */
-    QCOW2_READ,  /* offset, len -> buf */
-    QCOW2_WRITE, /* buf -> offset, len */
-    QCOW2_FLUSH,
-    QCOW2_ZERO,  /* offset, len read zeros afterwards */
-    QCOW2_COPY,  /* len bytes from -> offset: a shared table gets its own copy */
-    QCOW2_GROW,  /* offset, len: extend the file ahead of need */
-    QCOW2_PUNCH, /* offset, len: clusters that left limbo */
+                QCOW2_READ,  /* offset, len -> buf */
+                QCOW2_WRITE, /* buf -> offset, len */
+                QCOW2_FLUSH,
+                QCOW2_ZERO, /* offset, len read zeros afterwards */
+                QCOW2_COPY, /* len bytes from -> offset: a shared table gets its own copy */
+                QCOW2_GROW,  /* offset, len: extend the file ahead of need */
+                QCOW2_PUNCH, /* offset, len: clusters that left limbo */
 };
 enum qcow2_type { QCOW2_DATA, QCOW2_HOLE, QCOW2_BACKING, QCOW2_COMPRESSED };
 
@@ -85,10 +85,10 @@ struct qcow2_extent { /* where guest bytes are */
     enum qcow2_type type;
     uint64_t guest, len; /* bytes; len shortened to what is alike and adjoining */
     uint64_t host;       /* DATA: of guest. COMPRESSED: of the compressed cluster */
-    uint64_t host_len;   /* COMPRESSED: bytes to read there; guest, len then are the part
+    uint64_t host_len; /* COMPRESSED: bytes to read there; guest, len then are the part
                             wanted, and cluster_skip tells where it begins inside */
     uint64_t cluster_skip;
-    uint8_t phase;       /* the grace period it pins */
+    uint8_t phase; /* the grace period it pins */
     bool pinned;
 };
 struct qcow2_write { /* where guest bytes will be */
@@ -104,26 +104,30 @@ struct qcow2_write { /* where guest bytes will be */
 };
 
 struct qcow2_options {
-    unsigned inflight;    /* tickets alive at once, at most */
-    size_t cache;         /* bytes of L2 and refcount slices together */
-    uint64_t grow;        /* bytes the file grows by, ahead of need; 0: off */
-    uint64_t file_size;   /* bytes, now */
-    bool regular;         /* a regular file: it can grow and space past its end reads 0 */
+    unsigned inflight;  /* tickets alive at once, at most */
+    size_t cache;       /* bytes of L2 and refcount slices together */
+    uint64_t grow;      /* bytes the file grows by, ahead of need; 0: off */
+    uint64_t file_size; /* bytes, now */
+    bool regular;       /* a regular file: it can grow and space past its end reads 0 */
     bool write;
-    bool punch;           /* give freed clusters back to the host */
-    bool no_backing;      /* nothing is opened below: unallocated reads zeros */
+    bool punch;      /* give freed clusters back to the host */
+    bool no_backing; /* nothing is opened below: unallocated reads zeros */
 };
 
-struct qcow2_stats { /* how often each rare path was taken; names go to reports */
-    uint64_t l2_hits, l2_misses, refcount_misses, evictions;
-    uint64_t overlap_waits, slice_waits, cow_data, cow_zero, cow_backing, cow_compressed,
-        cow_shared, zero_skipped;
-    uint64_t new_l2, l2_copies, new_refblocks, table_moves, grows, grow_waits;
-    uint64_t commits, aborts, discards, discard_under_io, limbo_entries, limbo_reuse,
-        limbo_full, punches, grace_waits;
-    uint64_t snapshots, gate_waits;
-    uint64_t syncs, sync_joins, barriers, dirty_evictions, shadow_copies, poisoned,
-        header_writes, corruptions;
+#define QCOW2_STATS(X)                                                                 \
+    X(l2_hits)                                                                         \
+    X(l2_misses) X(refcount_misses) X(evictions) X(overlap_waits) X(slice_waits)       \
+        X(cow_data) X(cow_zero) X(cow_backing) X(cow_compressed) X(cow_shared)         \
+            X(zero_skipped) X(new_l2) X(l2_copies) X(new_refblocks) X(table_moves)     \
+                X(grows) X(grow_waits) X(commits) X(aborts) X(discards)                \
+                    X(discard_under_io) X(limbo_entries) X(limbo_reuse) X(limbo_full)  \
+                        X(punches) X(grace_waits) X(snapshots) X(gate_waits) X(syncs)  \
+                            X(sync_joins) X(barriers) X(dirty_evictions)               \
+                                X(shadow_copies) X(poisoned) X(corruptions)
+struct qcow2_stats { /* how often each rare path was taken; the names go to reports */
+#define X(name) uint64_t name;
+    QCOW2_STATS(X)
+#undef X
 };
 
 /* The caller reads the header cluster (or the whole file if shorter) and parses it with
@@ -181,12 +185,16 @@ int qcow2_discard(struct qcow2 *, struct qcow2_ticket *, uint64_t guest, uint64_
 /* Internal snapshots. Create keeps the disk as it is now under a name; apply makes the
  * disk what a snapshot holds; delete drops one. */
 struct qcow2_snapshot_info {
-    const char *id, *name;  /* the core's, until the next snapshot operation */
+    const char *id, *name; /* the core's, until the next snapshot operation */
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_ns, vm_state_size, disk_size; /* disk_size 0: not recorded */
     uint64_t icount;                                /* UINT64_MAX: not recorded */
 };
-enum qcow2_snapshot_op { QCOW2_SNAPSHOT_CREATE, QCOW2_SNAPSHOT_APPLY, QCOW2_SNAPSHOT_DELETE };
+enum qcow2_snapshot_op {
+    QCOW2_SNAPSHOT_CREATE,
+    QCOW2_SNAPSHOT_APPLY,
+    QCOW2_SNAPSHOT_DELETE
+};
 struct qcow2_snapshot { /* one operation; zeroed before use but for the first part */
     enum qcow2_snapshot_op op;
     const char *name;             /* of the new one; or id or name of one there is */
@@ -209,8 +217,8 @@ void qcow2_snapshot_at(const struct qcow2 *, unsigned i, struct qcow2_snapshot_i
  * call shuts the gate: plan, zero and discard sleep until the end; it waits until those
  * already begun have ended. -ENOENT: no such snapshot; -ERANGE: a refcount would not fit
  * its width; -ENOTSUP: the disk had another size then; -EFBIG. */
-int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *, struct qcow2_need *)
-    QCOW2_MUST;
+int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *,
+                        struct qcow2_need *) QCOW2_MUST;
 /* Gives it up after a NEED (with no I/O of it in flight). The image stays right, though
  * clusters may be leaked. */
 void qcow2_snapshot_cancel(struct qcow2 *, struct qcow2_snapshot *);
@@ -218,8 +226,8 @@ void qcow2_snapshot_cancel(struct qcow2 *, struct qcow2_snapshot *);
 /* Makes durable all that was committed before the ticket's first call. */
 int qcow2_sync(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *) QCOW2_MUST;
 /* Before close: syncs until nothing is dirty or in limbo. Nothing else in flight. */
-int qcow2_close_sync(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *)
-    QCOW2_MUST;
+int qcow2_close_sync(struct qcow2 *, struct qcow2_ticket *,
+                     struct qcow2_need *) QCOW2_MUST;
 
 /* The outcome of an I/O that was owed. 0: repeat the verb. Negative: the request must
  * fail with it (end the ticket with abort or cancel). A failed READ is forgotten and

@@ -181,18 +181,10 @@ int disk_check(const char *path, uint64_t *leaks)
 }
 
 static const char *const names[] = {
-    "l2_hits",       "l2_misses",        "refcount_misses", "evictions",
-    "overlap_waits", "slice_waits",      "cow_data",        "cow_zero",
-    "cow_backing",   "cow_compressed",   "cow_shared",      "zero_skipped",
-    "new_l2",        "l2_copies",        "new_refblocks",   "table_moves",
-    "grows",         "grow_waits",       "commits",         "aborts",
-    "discards",      "discard_under_io", "limbo_entries",   "limbo_reuse",
-    "limbo_full",    "punches",          "grace_waits",     "syncs",
-    "sync_joins",    "barriers",         "dirty_evictions", "shadow_copies",
-    "poisoned",      "header_writes",    "corruptions",
+#define X(name) #name,
+    QCOW2_STATS(X)
+#undef X
 };
-_Static_assert(sizeof(names) / sizeof(*names) == sizeof(struct qcow2_stats) / 8,
-               "a name for each number, in the order of struct qcow2_stats");
 
 void disk_stats_print(const struct strategy_stats *s)
 {
