@@ -20,6 +20,8 @@ COPIED = 1 << 63
 def run(*argv, ok=(0,)):
     """Runs a program; fails the test unless its exit status is in ok (None: any)."""
     r = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    if "Sanitizer" in r.stderr or "runtime error" in r.stderr:
+        raise AssertionError(f"{' '.join(argv)}:\n{r.stderr}")
     if ok is not None and r.returncode not in ok:
         raise AssertionError(
             f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout}{r.stderr}")
