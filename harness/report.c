@@ -186,6 +186,17 @@ static void print_throughput(const struct view *v)
     free(t);
 }
 
+static void put_interval_us(struct table *t, unsigned row, const char *head,
+                            const struct view *v, unsigned s, const char *metric)
+{
+    const json_t *one = json_array_get(json_object_get(summary_of(v), "strategies"), s);
+    const json_t *o = json_object_get(json_object_get(one, "metrics"), metric);
+
+    if (o)
+        table_put(t, row, head, "%.1f..%.1f", pair_item(o, "interval", 0) / 1000,
+                  pair_item(o, "interval", 1) / 1000);
+}
+
 static void print_latency(const struct view *v, const char *dir, const char *title)
 {
     static const double usual[] = {50, 90, 99, 99.9, 99.99};
@@ -210,6 +221,8 @@ static void print_latency(const struct view *v, const char *dir, const char *tit
             snprintf(path, sizeof(path), "%s/lat_ns/percentile/%f", dir, list[i]);
             snprintf(head, sizeof(head), "p%g", list[i]);
             put_us(t, row, head, median(v, s, path));
+            if (list[i] == 99 && trials_of(v, s) > 1)
+                put_interval_us(t, row, "95 % of it", v, s, path);
         }
         snprintf(path, sizeof(path), "%s/lat_ns/max", dir);
         put_us(t, row, "max", median(v, s, path));
