@@ -13,7 +13,6 @@
 #include "core/qcow2/format.h"
 
 #define COUNT_MAX (UINT32_MAX - 1)
-#define COUNT_UNKNOWN UINT32_MAX /* the refcount cannot be read */
 
 struct check {
     struct blk_file *file;
@@ -57,6 +56,8 @@ int check_io_error(struct check *, int r, const char *what, uint64_t offset);
 
 int check_walk(struct check *);   /* fills refs but for refcount structures */
 int check_copied(struct check *); /* after check_compare() */
+/* The refcount of cluster k cannot be told: its block is in no possible place. */
+bool check_unknown(const struct check *, uint64_t k);
 int check_load_reftable(struct check *);
 int check_refblocks(struct check *); /* adds them to refs */
 /* keep: refs stay what was found, else they become what is on disk. */

@@ -17,6 +17,14 @@ struct range { /* clusters that one refcount block counts, and the block */
     bool unknown, dirty;
 };
 
+bool check_unknown(const struct check *c, uint64_t k)
+{
+    uint64_t i = k / (c->cluster * 8 >> c->h.refcount_order);
+
+    return i < c->reftable_entries &&
+           !check_aligned(c, c->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK);
+}
+
 int check_load_reftable(struct check *c)
 {
     uint64_t bytes = (uint64_t)c->h.reftable_clusters << c->h.cluster_bits;
@@ -142,7 +150,8 @@ static void found_mismatch(struct check *c, struct range *g, uint64_t k, uint64_
     }
 }
 
-/* Compares, then (unless keep) leaves in refs what is on disk. */
+/* Compares, then (unless keep) leaves in refs what is on disk, where they had any: what
+ * nobody refers to nobody asks for, and there may be no end of it. */
 static int compare_range(struct check *c, struct range *g, unsigned repair, bool keep,
                          uint64_t *highest)
 {
@@ -150,14 +159,10 @@ static int compare_range(struct check *c, struct range *g, unsigned repair, bool
 
     for (uint64_t k = g->from, next; !r && k < g->to; k = next) {
         bool empty = counts_empty(&c->refs, k, g->to, &next);
-        if (empty && !g->block && !g->unknown)
+        if (g->unknown || (empty && !g->block))
             continue;
         for (; !r && k < next; k++) {
             uint64_t found = counts_get(&c->refs, k);
-            if (g->unknown) {
-                r = keep ? 0 : counts_set(&c->refs, k, COUNT_UNKNOWN);
-                continue;
-            }
             uint64_t disk = g->block ? qcow2_refcount_get(g->block, k - g->from,
                                                           c->h.refcount_order)
                                      : 0;
@@ -169,7 +174,7 @@ static int compare_range(struct check *c, struct range *g, unsigned repair, bool
                     disk =
                         qcow2_refcount_get(g->block, k - g->from, c->h.refcount_order);
             }
-            if (disk != found && !keep)
+            if (disk != found && found && !keep)
                 r = counts_set(&c->refs, k,
                                disk > COUNT_MAX ? COUNT_MAX : (uint32_t)disk);
         }

@@ -58,14 +58,24 @@ int check_ref(struct check *c, uint64_t offset, uint64_t len, uint64_t weight,
     return 0;
 }
 
+/* How many bytes from offset on, at most len, are a hole in the file: all zero, and read
+ * in no time however many there are. */
+static uint64_t hole_at(struct check *c, uint64_t offset, uint64_t len)
+{
+    return blk_is_data(c->file, offset, &len) ? 0 : len;
+}
+
 static int each_l1_entry(struct check *c, const struct l1 *l1, l1_fn *fn)
 {
     uint64_t piece[PIECE];
     int r = 0;
 
-    for (uint32_t i = 0; !r && i < l1->entries; i += PIECE) {
-        uint32_t n = l1->entries - i < PIECE ? l1->entries - i : PIECE;
+    for (uint32_t i = 0, n; !r && i < l1->entries; i += n) {
         uint64_t at = l1->offset + 8ull * i;
+        n = (uint32_t)(hole_at(c, at, 8ull * (l1->entries - i)) / 8);
+        if (n)
+            continue;
+        n = l1->entries - i < PIECE ? l1->entries - i : PIECE;
         r = blk_pread(c->file, at, piece, 8ull * n);
         if (r < 0)
             return check_io_error(c, r, "L1 table", at);
@@ -157,11 +167,10 @@ static int walk_standard(struct check *c, struct l2_walk *w, uint64_t *slot,
 static int walk_l2(struct check *c, uint64_t offset, uint64_t weight, bool active)
 {
     struct l2_walk w = {.offset = offset, .weight = weight, .active = active};
-    uint64_t len = c->cluster;
     int r;
 
-    if (!blk_is_data(c->file, offset, &len) && len >= c->cluster)
-        return 0; /* a hole: reads zeros, refers to nothing */
+    if (hole_at(c, offset, c->cluster) >= c->cluster)
+        return 0; /* refers to nothing */
     r = blk_pread(c->file, offset, c->l2, c->cluster);
     if (r < 0) {
         c->lost = true;
@@ -310,9 +319,12 @@ static int walk_bitmap_table(struct check *c, const struct bitmap_reader *b)
     uint64_t piece[PIECE];
     bool inside;
 
-    for (uint32_t i = 0; i < b->table_entries; i += PIECE) {
-        uint32_t n = b->table_entries - i < PIECE ? b->table_entries - i : PIECE;
+    for (uint32_t i = 0, n; i < b->table_entries; i += n) {
         uint64_t at = b->table_offset + 8ull * i;
+        n = (uint32_t)(hole_at(c, at, 8ull * (b->table_entries - i)) / 8);
+        if (n)
+            continue;
+        n = b->table_entries - i < PIECE ? b->table_entries - i : PIECE;
         int r = blk_pread(c->file, at, piece, 8ull * n);
         if (r < 0)
             return check_io_error(c, r, "bitmap table", at);
@@ -388,8 +400,10 @@ int check_walk(struct check *c)
 /* What COPIED should be; true when it is not. */
 static bool copied_is_wrong(const struct check *c, uint64_t entry, uint32_t *refcount)
 {
-    *refcount = counts_get(&c->refs, (entry & QCOW2_OFFSET_MASK) / c->cluster);
-    return *refcount != COUNT_UNKNOWN && (*refcount == 1) != !!(entry & QCOW2_COPIED);
+    uint64_t k = (entry & QCOW2_OFFSET_MASK) / c->cluster;
+
+    *refcount = counts_get(&c->refs, k);
+    return !check_unknown(c, k) && (*refcount == 1) != !!(entry & QCOW2_COPIED);
 }
 
 /* Counts the error, mends the entry if that is asked for. True: mended. */
@@ -415,12 +429,11 @@ static bool mend_copied(struct check *c, const char *what, uint64_t *slot,
 
 static int copied_in_l2(struct check *c, uint64_t offset)
 {
-    uint64_t len = c->cluster;
     uint32_t refcount;
     bool dirty = false;
     int r;
 
-    if (!blk_is_data(c->file, offset, &len) && len >= c->cluster)
+    if (hole_at(c, offset, c->cluster) >= c->cluster)
         return 0;
     r = blk_pread(c->file, offset, c->l2, c->cluster);
     for (uint64_t j = 0; !r && j < c->cluster / 8; j++) {

@@ -1,13 +1,13 @@
 /*
  * A counter for each host cluster, sparse: memory only where something was counted, in
- * pages of 4096. Saturates. Single-threaded.
+ * pages so small that references far apart cannot ask for much. Single-threaded.
  */
 #ifndef ASYNCOW_COUNTS_H
 #define ASYNCOW_COUNTS_H
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { COUNTS_PAGE = 4096 };
+enum { COUNTS_PAGE = 256 };
 
 struct counts {
     uint32_t **page; /* NULL: all zero */
