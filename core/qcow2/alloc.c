@@ -358,11 +358,11 @@ static int reftable_move(struct qcow2 *q, struct qcow2_ticket *t,
             .op = QCOW2_WRITE, .offset = m->offset, .len = len, .buf = m->buf};
         return QCOW2_NEED_IO;
     }
-    if (q->sync_active) { /* it writes the old one; the next waits for us (sync.c) */
-        q->sync_awaited = true;
-        need->chan = &q->sync_awaited;
-        return QCOW2_NEED_WAIT;
-    }
+    /* The active one writes the old table, the next waits for us (sync.c). Its leader may
+     * have failed or been cancelled, and all others wait for us: then we lead it. */
+    ret = sync_end_active(q, t, need);
+    if (ret)
+        return ret;
     ret = reftable_link(q);
     if (ret)
         return ret;

@@ -103,6 +103,25 @@ static void next_stage(struct qcow2 *q)
     }
 }
 
+/* A step of the active sync. 0: it has come further, or to its end. */
+static int lead(struct qcow2 *q, struct qcow2_ticket *t, bool all,
+                struct qcow2_need *need)
+{
+    q->leader = t;
+    int ret =
+        q->sync_stage < STAGES ? stage_step(q, need) : limbo_reclaim(q, all, need);
+    if (ret)
+        return ret;
+    if (q->sync_stage < STAGES) {
+        next_stage(q);
+    } else {
+        q->sync_active = false;
+        q->leader = NULL;
+        wake_sync(q);
+    }
+    return 0;
+}
+
 int sync_step(struct qcow2 *q, struct qcow2_ticket *t, bool all,
               struct qcow2_need *need)
 {
@@ -129,19 +148,27 @@ int sync_step(struct qcow2 *q, struct qcow2_ticket *t, bool all,
             }
             close_epoch(q);
         }
-        q->leader = t;
-        int ret =
-            q->sync_stage < STAGES ? stage_step(q, need) : limbo_reclaim(q, all, need);
+        int ret = lead(q, t, all, need);
         if (ret)
             return ret;
-        if (q->sync_stage < STAGES) {
-            next_stage(q);
-        } else {
-            q->sync_active = false;
-            q->leader = NULL;
-            wake_sync(q);
-        }
     }
+}
+
+int sync_end_active(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_need *need)
+{
+    while (q->sync_active) {
+        if (q->poisoned)
+            return -EIO;
+        if (q->leader && q->leader != t) {
+            q->sync_awaited = true;
+            need->chan = &q->sync_awaited;
+            return QCOW2_NEED_WAIT;
+        }
+        int ret = lead(q, t, false, need);
+        if (ret)
+            return ret;
+    }
+    return 0;
 }
 
 int owe_sync(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_need *need)
