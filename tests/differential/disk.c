@@ -186,6 +186,17 @@ static const char *const names[] = {
 #undef X
 };
 
+void disk_stats_add(struct strategy_stats *sum, const struct strategy_stats *s)
+{
+    const uint64_t *from = (const uint64_t *)&s->top;
+    uint64_t *to = (uint64_t *)&sum->top;
+
+    for (size_t i = 0; i < sizeof(s->top) / sizeof(*to); i++)
+        to[i] += from[i];
+    sum->wakeups += s->wakeups;
+    sum->lock_waits += s->lock_waits;
+}
+
 void disk_stats_print(const struct strategy_stats *s)
 {
     const uint64_t *n = (const uint64_t *)&s->top;

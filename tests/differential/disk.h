@@ -49,7 +49,8 @@ int disk_run(struct disk *, enum guest_op, uint64_t offset, void *, uint64_t len
  * standard error. */
 int disk_check(const char *path, uint64_t *leaks);
 
-/* Every number of qcow2_stats by name, to sum up over runs. */
+void disk_stats_add(struct strategy_stats *sum, const struct strategy_stats *);
+/* Every number of qcow2_stats by name, to sum up over runs: "stats {...}". */
 void disk_stats_print(const struct strategy_stats *);
 
 #endif

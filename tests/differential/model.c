@@ -1,6 +1,8 @@
 #include "tests/differential/model.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -251,5 +253,19 @@ void model_crashed(struct model *m)
         fold(m, i);
         for (unsigned k = 0; k < s->n; k++)
             s->v[k].acked = 0;
+    }
+}
+
+void model_tell(const struct model *m, uint64_t at, uint64_t began)
+{
+    const struct model_sector *s = &m->s[at / SECTOR];
+    unsigned from = superseded(s, began);
+
+    for (unsigned i = 0; i <= s->n; i++) {
+        fprintf(stderr, "  %s", i < from ? "before: " : "may be: ");
+        for (unsigned k = 0; k < 8 && at % SECTOR + k < SECTOR; k++)
+            fprintf(stderr, " %02x", candidate(m, at / SECTOR, i)[at % SECTOR + k]);
+        fprintf(stderr, i && s->v[i - 1].acked ? ", acknowledged at %" PRIu64 "\n" : "\n",
+                i ? s->v[i - 1].acked : 0);
     }
 }

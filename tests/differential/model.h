@@ -60,6 +60,8 @@ uint64_t model_read(struct model *, uint64_t at, uint64_t len);
 /* True: the bytes may be so. Else *bad is the first offset that is wrong. */
 bool model_check(const struct model *, uint64_t at, uint64_t len, const uint8_t *buf,
                  uint64_t began, uint64_t *bad);
+/* For people: what a byte's sector may hold, to standard error. */
+void model_tell(const struct model *, uint64_t at, uint64_t began);
 void model_read_end(struct model *, uint64_t at, uint64_t len);
 /* Claimed, read, and checked: what was read is what is there from now on. */
 void model_adopt(struct model *, uint64_t at, uint64_t len, const uint8_t *buf);

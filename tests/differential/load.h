@@ -1,0 +1,64 @@
+/*
+ * Random requests of a guest, many in flight, against the model: reads, writes, zeroes,
+ * discards, flushes, cancels, drains. What a read returns is checked as it comes.
+ *
+ * Whatever must not be ends the process with what was in flight (load_fail).
+ */
+#ifndef TEST_LOAD_H
+#define TEST_LOAD_H
+#include "tests/differential/disk.h"
+#include "tests/differential/model.h"
+
+enum { LOAD_SLOTS = 16, LOAD_IOV = 6 };
+
+struct load;
+struct load_slot {
+    struct guest_req req;
+    struct iovec iov[LOAD_IOV];
+    struct load *load;
+    uint8_t *mem, *buf; /* buf is in mem, aligned or not */
+    uint64_t began;
+    uint64_t zero_at, zero_len; /* DISCARD: what reads zeros afterwards */
+    uint64_t claim_at, claim_len;
+    bool busy, cancelled, adopts;
+};
+struct load {
+    struct disk *d;
+    struct model m;
+    uint64_t rng;
+    uint64_t max_len;       /* of a request, bytes */
+    unsigned in_flight_max; /* 1 to LOAD_SLOTS */
+    bool unaligned;         /* some requests are of odd bytes */
+    bool fill;              /* more writes, fewer flushes */
+    bool drains, cancels;
+    /* Requests may fail. What a failed one leaves is not looked at, and a read that fails
+     * is not checked. Else only what was cancelled may fail, and what that left is read. */
+    bool faulty;
+
+    uint64_t cluster; /* from here on private */
+    bool discard_ignored, stop;
+    unsigned ops, started, ended, in_flight;
+    unsigned
+        errors; /* requests that failed since the last load_attach(), cancelled not */
+    int error;  /* of the first of them */
+    struct load_slot slot[LOAD_SLOTS];
+};
+
+/* base: what the disk holds, size bytes, taken over. The other fields are the caller's. */
+void load_init(struct load *, uint8_t *base, uint64_t size, bool crash);
+void load_free(struct load *);
+/* From now on on this disk. */
+void load_attach(struct load *, struct disk *);
+/* So many requests, to the end. */
+void load_run(struct load *, unsigned ops);
+/* Every byte, in order, a few at a time. */
+void load_read_all(struct load *);
+_Noreturn void load_fail(const struct load *, const struct load_slot *,
+                         const char *what);
+/* It is a failure if this takes longer. Each call starts the time again. */
+void load_watch(const struct load *, unsigned seconds);
+uint64_t load_random(struct load *, uint64_t below);
+/* A whole file. Aborts if it can't. */
+uint8_t *load_file(const char *path, uint64_t *size);
+
+#endif
