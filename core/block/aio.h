@@ -72,14 +72,15 @@ void aio_cancel(struct aio *);
 
 struct blk_options {
     bool write;
-    bool direct;         /* O_DIRECT; an error that says so where the file can't */
-    bool create;         /* O_CREAT | O_EXCL */
-    bool truncate;       /* with create: overwrite an existing file */
-    bool no_lock;        /* skip the image lock (qemu's -U) */
-    const char *filters; /* "delay:read=100us;fault:op=write,n=3,error=EIO", outermost first;
+    bool direct;   /* O_DIRECT; an error that says so where the file can't */
+    bool create;   /* O_CREAT | O_EXCL */
+    bool truncate; /* with create: overwrite an existing file */
+    bool no_lock;  /* skip the image lock (qemu's -U) */
+    const char
+        *filters; /* "delay:read=100us;fault:op=write,n=3,error=EIO", outermost first;
                           * NULL: none */
-    struct env *env;     /* required */
-    bool sim; /* the file lives in the simulator's memory: path names it there;
+    struct env *env; /* required */
+    bool sim;        /* the file lives in the simulator's memory: path names it there;
                        * loaded from the real file of that name if there is one */
 };
 /* Opens, takes the image locks as QEMU does (OFD locks on the same bytes): shared for

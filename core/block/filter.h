@@ -10,10 +10,10 @@
  *     grow, or metadata-read, data-write ...; the more precise wins. time: 100us, or
  *     uniform(50us,200us), or lognormal(200us,0.5) (median, sigma). seed=N. Units: ns, us,
  *     ms, s. In real time, or in simulation in virtual time.
- * fault: op=kind, n=3 (the third one, from 1), times=1 (or forever), and what happens:
- *     error=EIO (a name or a number), or short (the first attempt moves half; it goes on),
- *     or torn (half of its sectors are moved, then it fails with error). Without n it
- *     counts only, until fault_arm().
+ * fault: op=kind, n=3 (the third one, from 1; write=3 says both), times=1 (or forever), and
+ *     what happens: error=EIO (a name or a number), or short (the first attempt moves half;
+ *     it goes on), or torn (half of its sectors are moved, then it fails with error).
+ *     Without n it counts only, until fault_arm().
  */
 #ifndef ASYNCOW_FILTER_H
 #define ASYNCOW_FILTER_H

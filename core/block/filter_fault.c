@@ -100,6 +100,8 @@ static int set(struct fault_plan *plan, const char *key, const char *value,
                                "error=%s: EIO, ENOSPC, another errno's name "
                                "or its number is needed",
                                value);
+    if (*value && filter_kind(key, &plan->kinds, &precision) == 0)
+        return set(plan, "n", value, err); /* write=3: op=write,n=3 */
     if (strcmp(key, "short") == 0)
         plan->action = FAULT_SHORT;
     else if (strcmp(key, "torn") == 0)

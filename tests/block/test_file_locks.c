@@ -84,7 +84,7 @@ static FILE *hold(const char *path, const char *mode)
     assert_non_null(in);
     fprintf(in, "read 0 512\n");
     fflush(in);
-    for (int i = 0; i < 500; i++) { /* its answer says that it has the image */
+    for (int i = 0; i < 3000; i++) { /* its answer says that it has the image */
         char out[512];
         if (shell(out, sizeof(out), "cat %s.log", path) == 0 && strstr(out, "read 512"))
             return in;

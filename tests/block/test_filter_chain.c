@@ -62,12 +62,9 @@ static void precise_names_win(void **state)
                       "delay:metadata-read=20ms,read=5ms,any=0ms;fault");
         struct loop *loop = test_loop(engines[e], 4);
         struct delay_stats stats;
-        uint64_t ns;
 
-        ns = time_of(file, loop, AIO_READ, true);
-        assert_in_range(ns, 20000000, 200000000);
-        ns = time_of(file, loop, AIO_READ, false);
-        assert_in_range(ns, 5000000, 19000000);
+        assert_true(time_of(file, loop, AIO_READ, true) >= 20000000);
+        assert_true(time_of(file, loop, AIO_READ, false) >= 5000000);
         delay_get_stats(blk_filter(file, "delay"), &stats);
         assert_int_equal(stats.count, 2);
         assert_int_equal(stats.asked_ns, 25000000);

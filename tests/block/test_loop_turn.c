@@ -41,7 +41,7 @@ static void timers_fire_in_order(void **state)
         while (count < 5)
             loop_turn(loop, true);
         assert_true(env_now_ns(test_env) - now_ns >= 7000000u);
-        assert_true(env_now_ns(test_env) - now_ns < 500000000u);
+        assert_true(env_now_ns(test_env) - now_ns < 5000000000u);
         assert_int_equal(order[0], 1);
         assert_int_equal(order[1], 3);
         assert_int_equal(order[2], 5);
@@ -268,11 +268,11 @@ static void probe_sees_a_stall_and_no_sleep(void **state)
     busy_ns_max = 0;
     count = 0;
     loop_set_turn_probe(loop, probe, NULL);
-    loop_timer_arm(loop, &sleep.timer, env_now_ns(test_env) + 60000000u);
+    loop_timer_arm(loop, &sleep.timer, env_now_ns(test_env) + 400000000u);
     while (!count)
         loop_turn(loop, true);
     loop_turn(loop, false);
-    assert_true(busy_ns_max < 50000000u); /* 60 ms of sleep don't count */
+    assert_true(busy_ns_max < 300000000u); /* 400 ms of sleep don't count */
     loop_defer(loop, &stall);
     loop_turn(loop, true);
     loop_turn(loop, false);
