@@ -110,7 +110,7 @@ void loop_destroy(struct loop *loop)
     if (loop->env->simulated)
         sim_cancel(loop->env, &loop->alarm);
     loop->ops->close(loop->engine);
-    align_free_bounces(loop);
+    bounce_free(loop);
     slot_give(loop->slot);
     free(loop->heap);
     free(loop);
