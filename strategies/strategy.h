@@ -78,7 +78,8 @@ struct strategy {
      * The image is right either way. */
     void (*cancel)(struct strategy_image *, struct guest_req *);
     /* Admits nothing new (submissions queue up) and turns the loop until all that was
-     * admitted has ended. Nests; drain_end of the outermost admits again. */
+     * admitted has ended. Nests; drain_end of the outermost admits again. Not from inside
+     * done(): the request would wait for those behind it in the same turn. */
     void (*drain_begin)(struct strategy_image *);
     void (*drain_end)(struct strategy_image *);
     void (*stats)(struct strategy_image *, struct strategy_stats *);

@@ -107,16 +107,40 @@ static void nudge(struct loop_bh *bh)
         aio_cancel(&w->request->aio);
 }
 
-/* The oldest request that is ready; sleeps until there is one. NULL: time to go. */
+/* Under pool_lock: whom to wake for what is ready, by env_cond_signal() without it. One
+ * at a time: who comes and leaves work behind calls the next. So a worker that is quick
+ * does a burst alone, and a slow one is soon joined. The last to rest has the warmest
+ * caches. NULL: nobody. */
+static struct tp_worker *call_worker(struct strategy_image *image)
+{
+    struct tp_worker *w = image->resting;
+    if (!w || image->calling || !image->ready)
+        return NULL;
+    image->resting = w->next;
+    image->calling = true;
+    w->called = true;
+    return w;
+}
+
+static void rest(struct tp_worker *w)
+{
+    struct strategy_image *image = w->image;
+    w->next = image->resting;
+    image->resting = w;
+    while (!w->called && !image->stop)
+        env_cond_wait(image->env, &w->work, &image->pool_lock);
+    if (w->called)
+        image->calling = false;
+    w->called = false;
+}
+
+/* The oldest request that is ready; rests until there is one. NULL: time to go. */
 static struct tp_request *take(struct tp_worker *w)
 {
     struct strategy_image *image = w->image;
     env_mutex_lock(image->env, &image->pool_lock);
-    while (!image->ready && !image->stop) {
-        image->resting++;
-        env_cond_wait(image->env, &image->work, &image->pool_lock);
-        image->resting--;
-    }
+    while (!image->ready && !image->stop)
+        rest(w);
     struct tp_request *r = image->ready;
     if (r) {
         image->ready = r->next;
@@ -124,7 +148,10 @@ static struct tp_request *take(struct tp_worker *w)
             image->end_ready = &image->ready;
         r->worker = w;
     }
+    struct tp_worker *other = call_worker(image);
     env_mutex_unlock(image->env, &image->pool_lock);
+    if (other)
+        env_cond_signal(image->env, &other->work);
     return r;
 }
 
@@ -148,10 +175,13 @@ static void stop_workers(struct strategy_image *image)
 {
     env_mutex_lock(image->env, &image->pool_lock);
     image->stop = true;
-    env_cond_broadcast(image->env, &image->work);
     env_mutex_unlock(image->env, &image->pool_lock);
     for (unsigned i = 0; i < image->threads_started; i++)
+        env_cond_signal(image->env, &image->workers[i].work);
+    for (unsigned i = 0; i < image->threads_started; i++) {
         env_thread_join(image->env, &image->workers[i].thread);
+        env_cond_destroy(&image->workers[i].work);
+    }
 }
 
 /* Returns when every worker has its loop. On error those that run are for free_image(). */
@@ -166,6 +196,7 @@ static int start_workers(struct strategy_image *image)
         w->image = image;
         w->started.fn = loop_started;
         w->nudge.fn = nudge;
+        env_cond_init(&w->work);
         ret = env_thread_start(image->env, &w->thread, worker_main, w);
         image->threads_started += ret == 0;
     }
@@ -214,7 +245,6 @@ static void free_image(struct strategy_image *image)
             host_buf_free(bufs[b]);
         env_cond_destroy(&r->wakeup);
     }
-    env_cond_destroy(&image->work);
     env_mutex_destroy(&image->pool_lock);
     free(image->workers);
     free(image->nodes);
@@ -259,7 +289,6 @@ int tp_open(struct strategy_image **out, const struct strategy_options *so,
     image->end_finished = &image->finished;
     image->idle = true;
     env_mutex_init(&image->pool_lock);
-    env_cond_init(&image->work);
     choose_engine(image, so);
     ret = open_nodes(image, so);
     if (ret == 0)
@@ -331,9 +360,10 @@ void tp_start(struct tp_request *r)
     env_mutex_lock(image->env, &image->pool_lock);
     *image->end_ready = r;
     image->end_ready = &r->next;
-    if (image->resting)
-        env_cond_signal(image->env, &image->work);
+    struct tp_worker *w = call_worker(image);
     env_mutex_unlock(image->env, &image->pool_lock);
+    if (w)
+        env_cond_signal(image->env, &w->work);
 }
 
 /* A request from start to end. */

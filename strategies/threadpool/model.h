@@ -44,6 +44,9 @@ struct tp_worker {
     struct loop *loop;          /* its own: it blocks in aio_run() */
     struct tp_request *request; /* that it runs; its own to look at */
     struct loop_bh started;     /* to the submitter's loop */
+    struct tp_worker *next;     /* resting */
+    bool called;                /* under pool_lock: there is work */
+    struct env_cond work;       /* called */
     struct loop_bh nudge;       /* to its own loop: look whether you are cancelled */
     bool nudged;                /* under pool_lock: nudge is on its way */
     int result;                 /* of starting */
@@ -93,15 +96,15 @@ struct strategy_image {
     unsigned worker_count, threads_started, loops_started;
     bool all_started;
     struct loop_options engine; /* of each worker */
-    struct env_mutex pool_lock;
-    struct env_cond work;
-    struct tp_request *ready, **end_ready;       /* under pool_lock; oldest first */
-    struct tp_request *finished, **end_finished; /* under pool_lock; oldest first */
-    unsigned resting; /* under pool_lock: workers without work */
-    bool
-        telling; /* under pool_lock: the bottom half that empties `finished` is on its way */
-    struct loop_bh tell;
-    bool stop; /* under pool_lock */
+    struct loop_bh tell;        /* empties `finished`, on the submitter's loop */
+
+    struct env_mutex pool_lock;                  /* guards the rest */
+    struct tp_request *ready, **end_ready;       /* oldest first */
+    struct tp_request *finished, **end_finished; /* oldest first */
+    struct tp_worker *resting; /* without work; the last to rest first */
+    bool calling;              /* one of them is on its way */
+    bool telling;              /* tell is on its way */
+    bool stop;
 };
 
 /* engine.c: from the guest's request to a worker, and back. tp_load and tp_run are the
