@@ -210,6 +210,16 @@ struct qcow2_slice *slice_make(struct qcow2 *q, enum slice_kind kind, uint64_t o
     return s;
 }
 
+bool slice_droppable(const struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+    for (uint64_t at = offset; at < offset + len; at += q->slice_size) {
+        struct qcow2_slice *s = cache_find(q, at);
+        if (s && (s->pins || slice_busy(s)))
+            return false;
+    }
+    return true;
+}
+
 void slice_drop(struct qcow2 *q, uint64_t offset, uint64_t len)
 {
     for (uint64_t at = offset; at < offset + len; at += q->slice_size) {

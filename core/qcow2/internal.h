@@ -70,6 +70,7 @@ struct limbo { /* freed clusters whose refcount is still to be lowered by one */
     uint64_t first, count; /* clusters */
     uint64_t epoch;        /* durable when this is */
     uint64_t generation;   /* readers of this and earlier generations may see them */
+    bool data;             /* the guest's, not a table */
 };
 
 struct maker { /* a table being made: at most one of a sort at a time */
@@ -179,6 +180,8 @@ int slice_get(struct qcow2 *, enum slice_kind, uint64_t offset, struct qcow2_sli
 /* A slice of a new table, all zeros, nothing read. NULL: no slot to be had now. */
 void slice_forget(struct qcow2 *, struct qcow2_slice *); /* a load that failed */
 struct qcow2_slice *slice_make(struct qcow2 *, enum slice_kind, uint64_t offset);
+/* No slice there is pinned or about to be written: they can be dropped. */
+bool slice_droppable(const struct qcow2 *, uint64_t offset, uint64_t len);
 void slice_drop(struct qcow2 *, uint64_t offset, uint64_t len);
 /* Announces a change; takes a shadow and a busy place. -EBUSY: the cache is as dirty as
  * it may be, a sync is owed. -ENOMEM. */

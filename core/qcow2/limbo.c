@@ -65,7 +65,8 @@ void limbo_unpromise(struct qcow2 *q, struct qcow2_ticket *t)
     t->limbo = 0;
 }
 
-void limbo_push(struct qcow2 *q, struct qcow2_ticket *t, uint64_t first, uint64_t count)
+static void push(struct qcow2 *q, struct qcow2_ticket *t, uint64_t first,
+                 uint64_t count, bool data)
 {
     assert(t->limbo);
     stat_add(&q->stats.limbo_entries);
@@ -73,15 +74,24 @@ void limbo_push(struct qcow2 *q, struct qcow2_ticket *t, uint64_t first, uint64_
         struct limbo *last =
             &q->limbo[(q->limbo_head + q->limbo_len - 1) % q->limbo_cap];
         if (last->epoch == q->epoch && last->generation == q->generation &&
-            last->first + last->count == first) {
+            last->data == data && last->first + last->count == first) {
             last->count += count;
             return;
         }
     }
-    q->limbo[(q->limbo_head + q->limbo_len++) % q->limbo_cap] = (struct limbo){
-        .first = first, .count = count, .epoch = q->epoch, .generation = q->generation};
+    q->limbo[(q->limbo_head + q->limbo_len++) % q->limbo_cap] =
+        (struct limbo){.first = first,
+                       .count = count,
+                       .epoch = q->epoch,
+                       .generation = q->generation,
+                       .data = data};
     t->limbo--;
     q->limbo_promised--;
+}
+
+void limbo_push(struct qcow2 *q, struct qcow2_ticket *t, uint64_t first, uint64_t count)
+{
+    push(q, t, first, count, false);
 }
 
 uint32_t limbo_cost(const struct qcow2 *q, uint64_t entry)
@@ -100,7 +110,17 @@ void limbo_push_entry(struct qcow2 *q, struct qcow2_ticket *t, uint64_t entry)
     else if (type != E_NORMAL && type != E_ZERO_ALLOC)
         return;
     uint64_t first = host >> q->cluster_bits;
-    limbo_push(q, t, first, ((host + len - 1) >> q->cluster_bits) - first + 1);
+    push(q, t, first, ((host + len - 1) >> q->cluster_bits) - first + 1, true);
+}
+
+/* False: something else uses the cluster, whatever its refcount says: the image is wrong,
+ * and a cluster too many in use does less harm than one too few. */
+static bool releasable(const struct qcow2 *q, const struct limbo *l, uint64_t cluster)
+{
+    uint64_t offset = cluster << q->cluster_bits;
+
+    return !(l->data && overlaps_metadata(q, offset, q->cluster)) &&
+           slice_droppable(q, offset, q->cluster);
 }
 
 static void lower(struct qcow2 *q, struct qcow2_slice *s, uint64_t cluster,
@@ -115,14 +135,15 @@ static void lower(struct qcow2 *q, struct qcow2_slice *s, uint64_t cluster,
     q->cursor = min64(q->cursor, cluster);
 }
 
-/* How many clusters from first are in slice s with refcount 1. */
+/* How many clusters at the head of l are in slice s with refcount 1. */
 static uint64_t last_references(const struct qcow2 *q, const struct qcow2_slice *s,
-                                uint64_t first, uint64_t count)
+                                const struct limbo *l)
 {
     uint64_t per_slice = q->slice_size * 8 >> q->order, n = 0;
-    uint64_t i = refcount_index(q, first);
-    while (n < count && i + n < per_slice &&
-           qcow2_refcount_get(s->buf, i + n, q->order) == 1)
+    uint64_t i = refcount_index(q, l->first);
+    while (n < l->count && i + n < per_slice &&
+           qcow2_refcount_get(s->buf, i + n, q->order) == 1 &&
+           releasable(q, l, l->first + n))
         n++;
     return n;
 }
@@ -134,7 +155,7 @@ static int release_some(struct qcow2 *q, struct limbo *l, struct qcow2_need *nee
     int ret = refcount_slice_get(q, l->first, &s, need);
     if (ret)
         return ret;
-    uint64_t n = last_references(q, s, l->first, l->count);
+    uint64_t n = last_references(q, s, l);
     if (n && q->opt.punch && !q->punch_count) {
         q->punch_first = l->first;
         q->punch_count = n;
@@ -155,17 +176,21 @@ static int release_some(struct qcow2 *q, struct limbo *l, struct qcow2_need *nee
     if (!n) {
         uint64_t count =
             qcow2_refcount_get(s->buf, refcount_index(q, l->first), q->order);
-        if (!count) {
+        if (!count || (count == 1 && !releasable(q, l, l->first))) {
             slice_unintend(q, s);
-            l->first++; /* freed twice: the image was wrong before */
+            l->first++; /* freed twice, or in use: the image was wrong before */
             l->count--;
             return corrupt(q);
         }
         lower(q, s, l->first, count);
         n = 1;
     } else {
-        for (uint64_t i = 0; i < n; i++)
-            lower(q, s, l->first + i, 1);
+        for (uint64_t i = 0; i < n; i++) {
+            if (releasable(q, l, l->first + i)) /* still, after the punch */
+                lower(q, s, l->first + i, 1);
+            else
+                (void)corrupt(q);
+        }
     }
     slice_unintend(q, s);
     q->punch_count = 0;
