@@ -69,6 +69,7 @@ static inline void file_count_io(struct blk_file *f, unsigned slot,
 /* filelock.c: the image locks, as QEMU's file-posix takes them. 0, or -errno with err. */
 int filelock_take(int fd, bool write, const char *path, struct error *err);
 
+bool filealign_is_tmpfs(int fd);
 /* filealign.c: what a direct file wants. 0, or -errno with err. */
 int filealign_probe(int fd, const char *path, unsigned *align, unsigned *mem_align,
                     struct error *err);

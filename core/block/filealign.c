@@ -48,7 +48,7 @@ static bool ask_device(int fd, unsigned *align, unsigned *mem_align)
     return true;
 }
 
-static bool is_tmpfs(int fd)
+bool filealign_is_tmpfs(int fd)
 {
     struct statfs fs;
     struct stat st;
@@ -80,10 +80,7 @@ int filealign_probe(int fd, const char *path, unsigned *align, unsigned *mem_ali
 {
     int ret;
 
-    if (is_tmpfs(fd)) {
-        /* It doesn't tell io_uring that it never waits for a device, so each I/O would go
-         * to a kernel thread, at three times the cost; O_NONBLOCK tells. */
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    if (filealign_is_tmpfs(fd)) {
         *align = *mem_align = 1;
         return 0;
     }

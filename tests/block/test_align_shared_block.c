@@ -2,8 +2,6 @@
  * Two threads with loops of their own write neighbouring bytes of the same blocks of a
  * direct file, beside aligned writes, and no byte is ever lost.
  */
-#include <pthread.h>
-
 #include "tests/block/block_test.h"
 
 #define PIECE 100
@@ -72,7 +70,7 @@ static void write_one(struct writer *w, struct loop *loop, struct slot *s)
     aio_submit(loop, &s->aio);
 }
 
-static void *run(void *opaque)
+static void run(void *opaque)
 {
     struct writer *w = opaque;
     struct loop *loop = test_loop(w->engine, 32);
@@ -86,17 +84,31 @@ static void *run(void *opaque)
     while (w->in_flight)
         loop_turn(loop, true);
     loop_destroy(loop);
-    return NULL;
 }
 
-static void two_loops(const char *a, const char *b)
+static void check_pieces(struct blk_file *file, const struct writer *writers)
+{
+    unsigned char got[PIECES * PIECE];
+
+    MUST(blk_pread(file, 0, got, sizeof(got)));
+    for (unsigned i = 0; i < sizeof(got); i++)
+        if (got[i] != writers[i / PIECE % 2].last[i / PIECE])
+            fail_msg("byte %u is %u, thread %u wrote %u", i, got[i], i / PIECE % 2,
+                     writers[i / PIECE % 2].last[i / PIECE]);
+}
+
+static void two_loops(const char *path, const char *a, const char *b, uint64_t seed)
 {
     static struct writer writers[2];
-    unsigned char got[PIECES * PIECE];
-    pthread_t threads[2];
-    struct blk_file *file = test_open(test_path("shared"), true, true, NULL);
-    uint64_t seed = test_seed();
+    struct env_thread threads[2] = {0};
+    struct blk_options bo = {.write = true,
+                             .direct = true,
+                             .create = true,
+                             .sim = test_env->simulated,
+                             .env = test_env};
+    struct blk_file *file;
 
+    MUST(blk_open(&file, path, &bo, &test_err));
     MUST(blk_truncate(file, 1 << 20));
     for (unsigned i = 0; i < 2; i++) {
         struct writer *w = &writers[i];
@@ -107,15 +119,11 @@ static void two_loops(const char *a, const char *b)
         w->rng = seed + i;
         for (int k = 0; k < DEPTH; k++)
             assert_int_equal(posix_memalign((void **)&w->slots[k].buf, 4096, 4096), 0);
-        assert_int_equal(pthread_create(&threads[i], NULL, run, w), 0);
+        MUST(env_thread_start(test_env, &threads[i], run, w));
     }
     for (unsigned i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
-    MUST(blk_pread(file, 0, got, sizeof(got)));
-    for (unsigned i = 0; i < sizeof(got); i++)
-        if (got[i] != writers[i / PIECE % 2].last[i / PIECE])
-            fail_msg("byte %u is %u, thread %u wrote %u", i, got[i], i / PIECE % 2,
-                     writers[i / PIECE % 2].last[i / PIECE]);
+        env_thread_join(test_env, &threads[i]);
+    check_pieces(file, writers);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(writers[i].failed, 0);
         for (int k = 0; k < DEPTH; k++)
@@ -127,12 +135,27 @@ static void two_loops(const char *a, const char *b)
 static void linux_aio_beside_io_uring(void **state)
 {
     (void)state;
-    two_loops("linux-aio", "io_uring");
+    two_loops(test_path("a"), "linux-aio", "io_uring", test_seed());
 }
 static void threads_beside_sync(void **state)
 {
     (void)state;
-    two_loops("threads", "sync");
+    two_loops(test_path("b"), "threads", "sync", test_seed());
+}
+
+/* The same in many orders. */
+static void simulated_threads(void **state)
+{
+    struct env *real = test_env;
+    uint64_t seed = test_seed();
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        test_env = env_sim(seed + (uint64_t)i);
+        two_loops("mem:shared", "sim", "sim", seed + (uint64_t)i);
+        env_destroy(test_env);
+    }
+    test_env = real;
 }
 
 /* The second of two that share a block waits; cancelled there, it changes nothing. */
@@ -205,7 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linux_aio_beside_io_uring),
-        cmocka_unit_test(threads_beside_sync),
+        cmocka_unit_test(threads_beside_sync), cmocka_unit_test(simulated_threads),
         cmocka_unit_test(cancelled_while_waiting),
         cmocka_unit_test(rewrite_waits_for_earlier_writes)};
 
