@@ -2,7 +2,8 @@
  * Between the parts of the check; nobody else includes this.
  *
  *   check.c            the order of things, header bits
- *   check_walk.c       who refers to which cluster: L1, L2, snapshots, bitmaps; COPIED
+ *   check_walk.c       who refers to which cluster: L1, L2, snapshots, bitmaps
+ *   check_copied.c     the COPIED bit
  *   check_refcounts.c  what the refcounts say: blocks, comparison, repair in place
  *   check_rebuild.c    a new refcount structure where the old one is beyond repair
  */
@@ -53,6 +54,19 @@ static inline bool check_aligned(const struct check *c, uint64_t offset)
 }
 /* A message goes to err, check_errors counts it. */
 int check_io_error(struct check *, int r, const char *what, uint64_t offset);
+
+struct check_l1 {
+    uint64_t offset;
+    uint32_t entries;
+    bool active;
+};
+/* Done to each entry that is not 0. */
+typedef int check_l1_fn(struct check *, const struct check_l1 *, uint32_t index,
+                        uint64_t entry);
+int check_each_l1(struct check *, const struct check_l1 *, check_l1_fn *);
+/* How many bytes from offset on, at most len, are a hole in the file: all zero, and read
+ * in no time however many there are. */
+uint64_t check_hole_at(struct check *, uint64_t offset, uint64_t len);
 
 int check_walk(struct check *);   /* fills refs but for refcount structures */
 int check_copied(struct check *); /* after check_compare() */

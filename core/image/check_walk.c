@@ -15,14 +15,6 @@
 
 enum { PIECE = 4096, ASTRAY_MAX = 256 }; /* entries read at once; misaligned tables */
 
-struct l1 {
-    uint64_t offset;
-    uint32_t entries;
-    bool active;
-};
-/* Something done to each L1 entry that is not 0. Changes to *entry are not written. */
-typedef int l1_fn(struct check *, const struct l1 *, uint32_t index, uint64_t entry);
-
 int check_ref(struct check *c, uint64_t offset, uint64_t len, uint64_t weight,
               bool *inside)
 {
@@ -58,21 +50,19 @@ int check_ref(struct check *c, uint64_t offset, uint64_t len, uint64_t weight,
     return 0;
 }
 
-/* How many bytes from offset on, at most len, are a hole in the file: all zero, and read
- * in no time however many there are. */
-static uint64_t hole_at(struct check *c, uint64_t offset, uint64_t len)
+uint64_t check_hole_at(struct check *c, uint64_t offset, uint64_t len)
 {
     return blk_is_data(c->file, offset, &len) ? 0 : len;
 }
 
-static int each_l1_entry(struct check *c, const struct l1 *l1, l1_fn *fn)
+int check_each_l1(struct check *c, const struct check_l1 *l1, check_l1_fn *fn)
 {
     uint64_t piece[PIECE];
     int r = 0;
 
     for (uint32_t i = 0, n; !r && i < l1->entries; i += n) {
         uint64_t at = l1->offset + 8ull * i;
-        n = (uint32_t)(hole_at(c, at, 8ull * (l1->entries - i)) / 8);
+        n = (uint32_t)(check_hole_at(c, at, 8ull * (l1->entries - i)) / 8);
         if (n)
             continue;
         n = l1->entries - i < PIECE ? l1->entries - i : PIECE;
@@ -169,7 +159,7 @@ static int walk_l2(struct check *c, uint64_t offset, uint64_t weight, bool activ
     struct l2_walk w = {.offset = offset, .weight = weight, .active = active};
     int r;
 
-    if (hole_at(c, offset, c->cluster) >= c->cluster)
+    if (check_hole_at(c, offset, c->cluster) >= c->cluster)
         return 0; /* refers to nothing */
     r = blk_pread(c->file, offset, c->l2, c->cluster);
     if (r < 0) {
@@ -191,7 +181,8 @@ static int walk_l2(struct check *c, uint64_t offset, uint64_t weight, bool activ
 /* --- L1 tables ------------------------------------------------------------------- */
 
 /* First time round: the L2 tables are referred to, and how often each. */
-static int note_l2(struct check *c, const struct l1 *l1, uint32_t index, uint64_t entry)
+static int note_l2(struct check *c, const struct check_l1 *l1, uint32_t index,
+                   uint64_t entry)
 {
     uint64_t l2 = entry & QCOW2_OFFSET_MASK, k = l2 / c->cluster;
     bool inside;
@@ -223,7 +214,7 @@ static int note_l2(struct check *c, const struct l1 *l1, uint32_t index, uint64_
 }
 
 /* Second time: each L2 table is read once, for all that share it. */
-static int visit_l2(struct check *c, const struct l1 *l1, uint32_t index,
+static int visit_l2(struct check *c, const struct check_l1 *l1, uint32_t index,
                     uint64_t entry)
 {
     uint64_t l2 = entry & QCOW2_OFFSET_MASK, k = l2 / c->cluster;
@@ -238,28 +229,33 @@ static int visit_l2(struct check *c, const struct l1 *l1, uint32_t index,
     return walk_l2(c, l2, weight, l1->active);
 }
 
-static int note_l1(struct check *c, const struct l1 *l1)
+static int note_l1(struct check *c, const struct check_l1 *l1)
 {
     bool inside;
-    int r = check_ref(c, l1->offset, 8ull * l1->entries, 1, &inside);
 
-    if (r < 0 || !l1->entries)
-        return r;
+    if (!l1->entries)
+        return 0;
     c->l1_bytes += 8ull * l1->entries;
-    if (!inside || c->l1_bytes > c->file_size + c->cluster) {
-        if (inside)
-            check_corrupt(c, 1, "L1 table at 0x%" PRIx64 " overlaps others",
-                          l1->offset);
+    if (c->l1_bytes > c->file_size + c->cluster) {
+        check_corrupt(c, 1, "L1 table at 0x%" PRIx64 " overlaps others", l1->offset);
         c->lost = true;
         return 0;
     }
-    return each_l1_entry(c, l1, note_l2);
+    int r = check_ref(c, l1->offset, 8ull * l1->entries, 1, &inside);
+    if (r < 0)
+        return r;
+    if (!inside) {
+        c->lost = true;
+        return 0;
+    }
+    return check_each_l1(c, l1, note_l2);
 }
 
 /* A snapshot's L1 table, if its entry can be believed. */
-static bool snapshot_l1(struct check *c, const struct snapshot_reader *s, struct l1 *l1)
+static bool snapshot_l1(struct check *c, const struct snapshot_reader *s,
+                        struct check_l1 *l1)
 {
-    *l1 = (struct l1){.offset = s->l1_offset, .entries = s->l1_size};
+    *l1 = (struct check_l1){.offset = s->l1_offset, .entries = s->l1_size};
     if (!check_aligned(c, s->l1_offset)) {
         check_corrupt(c, 1,
                       "snapshot %s (%s): l1_table_offset 0x%" PRIx64
@@ -279,7 +275,7 @@ static bool snapshot_l1(struct check *c, const struct snapshot_reader *s, struct
 static int walk_snapshots(struct check *c, bool first)
 {
     struct snapshot_reader s;
-    struct l1 l1;
+    struct check_l1 l1;
     bool inside;
     int r = qcow2_header_snapshots(&c->h, c->file_size, c->err);
 
@@ -299,7 +295,7 @@ static int walk_snapshots(struct check *c, bool first)
         c->lost |= !good;
         if (!good)
             continue;
-        r = first ? note_l1(c, &l1) : each_l1_entry(c, &l1, visit_l2);
+        r = first ? note_l1(c, &l1) : check_each_l1(c, &l1, visit_l2);
         if (r < 0)
             break;
     }
@@ -321,7 +317,7 @@ static int walk_bitmap_table(struct check *c, const struct bitmap_reader *b)
 
     for (uint32_t i = 0, n; i < b->table_entries; i += n) {
         uint64_t at = b->table_offset + 8ull * i;
-        n = (uint32_t)(hole_at(c, at, 8ull * (b->table_entries - i)) / 8);
+        n = (uint32_t)(check_hole_at(c, at, 8ull * (b->table_entries - i)) / 8);
         if (n)
             continue;
         n = b->table_entries - i < PIECE ? b->table_entries - i : PIECE;
@@ -358,16 +354,16 @@ static int walk_bitmaps(struct check *c)
         return r;
     bitmaps_start(&b, c->file, &c->h);
     while ((r = bitmaps_next(&b, c->err)) > 0) {
-        r = check_ref(c, b.table_offset, 8ull * b.table_entries, 1, &inside);
-        if (r < 0)
-            return r;
         bytes += 8ull * b.table_entries;
-        if (!inside)
-            continue;
         if (bytes > c->file_size + c->cluster) {
             check_corrupt(c, 1, "table of bitmap \"%s\" overlaps others", b.name);
             return 0;
         }
+        r = check_ref(c, b.table_offset, 8ull * b.table_entries, 1, &inside);
+        if (r < 0)
+            return r;
+        if (!inside)
+            continue;
         if ((r = walk_bitmap_table(c, &b)) < 0)
             return r;
     }
@@ -378,7 +374,7 @@ static int walk_bitmaps(struct check *c)
 
 int check_walk(struct check *c)
 {
-    struct l1 active = {
+    struct check_l1 active = {
         .offset = c->h.l1_offset, .entries = c->h.l1_size, .active = true};
     bool inside;
     int r = check_ref(c, 0, c->cluster, 1, &inside);
@@ -388,92 +384,9 @@ int check_walk(struct check *c)
     if (!r)
         r = walk_snapshots(c, true);
     if (!r && c->l1_bytes <= c->file_size + c->cluster) {
-        r = each_l1_entry(c, &active, visit_l2);
+        r = check_each_l1(c, &active, visit_l2);
         if (!r)
             r = walk_snapshots(c, false);
     }
     return r ? r : walk_bitmaps(c);
-}
-
-/* --- COPIED ------------------------------------------------------------------------ */
-
-/* What COPIED should be; true when it is not. */
-static bool copied_is_wrong(const struct check *c, uint64_t entry, uint32_t *refcount)
-{
-    uint64_t k = (entry & QCOW2_OFFSET_MASK) / c->cluster;
-
-    *refcount = counts_get(&c->refs, k);
-    return !check_unknown(c, k) && (*refcount == 1) != !!(entry & QCOW2_COPIED);
-}
-
-/* Counts the error, mends the entry if that is asked for. True: mended. */
-static bool mend_copied(struct check *c, const char *what, uint64_t *slot,
-                        uint64_t entry, uint32_t refcount)
-{
-    bool mend =
-        c->repair & CHECK_REPAIR_ERRORS ||
-        (c->repair && !c->res->check_errors && !c->res->corruptions && !c->res->leaks);
-
-    if (!mend) {
-        check_corrupt(c, 1,
-                      "%s entry 0x%" PRIx64 ": COPIED is %s, but the refcount is %u",
-                      what, entry, entry & QCOW2_COPIED ? "set" : "not set", refcount);
-        return false;
-    }
-    check_say(c, "Repairing %s entry 0x%" PRIx64 ": COPIED does not fit refcount %u",
-              what, entry, refcount);
-    *slot = htobe64(entry ^ QCOW2_COPIED);
-    c->res->corruptions_fixed++;
-    return true;
-}
-
-static int copied_in_l2(struct check *c, uint64_t offset)
-{
-    uint32_t refcount;
-    bool dirty = false;
-    int r;
-
-    if (hole_at(c, offset, c->cluster) >= c->cluster)
-        return 0;
-    r = blk_pread(c->file, offset, c->l2, c->cluster);
-    for (uint64_t j = 0; !r && j < c->cluster / 8; j++) {
-        uint64_t entry = be64toh(c->l2[j]);
-        if (!(entry & QCOW2_COMPRESSED_FLAG) && entry & QCOW2_OFFSET_MASK &&
-            copied_is_wrong(c, entry, &refcount))
-            dirty |= mend_copied(c, "L2", &c->l2[j], entry, refcount);
-    }
-    if (!r && dirty)
-        r = blk_pwrite(c->file, offset, c->l2, c->cluster);
-    return r < 0 ? check_io_error(c, r, "L2 table", offset) : 0;
-}
-
-static int copied_in_l1(struct check *c, const struct l1 *l1, uint32_t index,
-                        uint64_t entry)
-{
-    uint64_t l2 = entry & QCOW2_OFFSET_MASK, slot, k = l2 / c->cluster;
-    uint32_t refcount;
-
-    if (!l2 || !check_aligned(c, l2))
-        return 0; /* reported by the walk; nothing of it is touched */
-    if (copied_is_wrong(c, entry, &refcount) &&
-        mend_copied(c, "L1", &slot, entry, refcount)) {
-        uint64_t at = l1->offset + 8ull * index;
-        int r = blk_pwrite(c->file, at, &slot, sizeof(slot));
-        if (r < 0)
-            return check_io_error(c, r, "L1 table", at);
-    }
-    if (l2 >= c->file_size || counts_get(&c->tables, k))
-        return 0; /* nothing there; or seen: two entries share it */
-    int r = counts_set(&c->tables, k, 1);
-    return r < 0 ? error_set(c->err, r, "out of memory") : copied_in_l2(c, l2);
-}
-
-int check_copied(struct check *c)
-{
-    struct l1 active = {
-        .offset = c->h.l1_offset, .entries = c->h.l1_size, .active = true};
-
-    if (c->l1_bytes > c->file_size + c->cluster)
-        return 0;
-    return each_l1_entry(c, &active, copied_in_l1);
 }
