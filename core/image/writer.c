@@ -13,7 +13,7 @@
 #include "core/image/reader.h"
 #include "core/qcow2/qcow2.h"
 
-enum { CHUNK = 1 << 20, CACHE = 16 << 20, GROW = 64 << 20 };
+enum { CHUNK = 1 << 20, CACHE = 2 << 20, GROW = 64 << 20 };
 
 struct writer {
     struct image_node *node;
