@@ -16,8 +16,8 @@
 #define QCOW2_MAGIC 0x514649fbu
 #define QCOW2_MIN_CLUSTER_BITS 9
 #define QCOW2_MAX_CLUSTER_BITS 21
-#define QCOW2_MAX_L1_BYTES (32u << 20)       /* as QEMU limits it */
-#define QCOW2_MAX_REFTABLE_BYTES (8u << 20)  /* as QEMU limits it */
+#define QCOW2_MAX_L1_BYTES (32u << 20)      /* as QEMU limits it */
+#define QCOW2_MAX_REFTABLE_BYTES (8u << 20) /* as QEMU limits it */
 #define QCOW2_MAX_SNAPSHOTS 65536u
 #define QCOW2_MAX_BACKING_NAME 1023u
 #define QCOW2_MAX_HOST_OFFSET (1ull << 56)
@@ -52,14 +52,26 @@
 
 /* byte offsets of header fields */
 enum {
-    QCOW2_H_MAGIC = 0, QCOW2_H_VERSION = 4, QCOW2_H_BACKING_OFFSET = 8,
-    QCOW2_H_BACKING_SIZE = 16, QCOW2_H_CLUSTER_BITS = 20, QCOW2_H_SIZE = 24,
-    QCOW2_H_CRYPT = 32, QCOW2_H_L1_SIZE = 36, QCOW2_H_L1_OFFSET = 40,
-    QCOW2_H_REFTABLE_OFFSET = 48, QCOW2_H_REFTABLE_CLUSTERS = 56,
-    QCOW2_H_NB_SNAPSHOTS = 60, QCOW2_H_SNAPSHOTS_OFFSET = 64,
+    QCOW2_H_MAGIC = 0,
+    QCOW2_H_VERSION = 4,
+    QCOW2_H_BACKING_OFFSET = 8,
+    QCOW2_H_BACKING_SIZE = 16,
+    QCOW2_H_CLUSTER_BITS = 20,
+    QCOW2_H_SIZE = 24,
+    QCOW2_H_CRYPT = 32,
+    QCOW2_H_L1_SIZE = 36,
+    QCOW2_H_L1_OFFSET = 40,
+    QCOW2_H_REFTABLE_OFFSET = 48,
+    QCOW2_H_REFTABLE_CLUSTERS = 56,
+    QCOW2_H_NB_SNAPSHOTS = 60,
+    QCOW2_H_SNAPSHOTS_OFFSET = 64,
     QCOW2_H_V2_END = 72,
-    QCOW2_H_INCOMPAT = 72, QCOW2_H_COMPAT = 80, QCOW2_H_AUTOCLEAR = 88,
-    QCOW2_H_REFCOUNT_ORDER = 96, QCOW2_H_LENGTH = 100, QCOW2_H_V3_END = 104,
+    QCOW2_H_INCOMPAT = 72,
+    QCOW2_H_COMPAT = 80,
+    QCOW2_H_AUTOCLEAR = 88,
+    QCOW2_H_REFCOUNT_ORDER = 96,
+    QCOW2_H_LENGTH = 100,
+    QCOW2_H_V3_END = 104,
     QCOW2_H_COMPRESSION = 104,
 };
 
@@ -70,7 +82,7 @@ enum qcow2_compression { QCOW2_DEFLATE = 0, QCOW2_ZSTD = 1 };
 struct qcow2_header {
     uint32_t version;
     unsigned cluster_bits;
-    uint64_t size; /* of the guest's disk, bytes */
+    uint64_t size;    /* of the guest's disk, bytes */
     uint32_t l1_size; /* entries */
     uint64_t l1_offset;
     uint64_t reftable_offset;

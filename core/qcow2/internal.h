@@ -259,7 +259,8 @@ void grace_leave(const struct qcow2 *, uint8_t phase);
 int sync_step(struct qcow2 *, struct qcow2_ticket *, bool all,
               struct qcow2_need *) QCOW2_MUST;
 /* Waits until no sync is active, or leads it there if nobody does. */
-int sync_end_active(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *) QCOW2_MUST;
+int sync_end_active(struct qcow2 *, struct qcow2_ticket *,
+                    struct qcow2_need *) QCOW2_MUST;
 /* A verb found no room (dirty slots, limbo): it syncs as part of itself. 0: try again. */
 int owe_sync(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *) QCOW2_MUST;
 void sync_ticket_end(struct qcow2 *, struct qcow2_ticket *);

@@ -265,7 +265,8 @@ void model_tell(const struct model *m, uint64_t at, uint64_t began)
         fprintf(stderr, "  %s", i < from ? "before: " : "may be: ");
         for (unsigned k = 0; k < 8 && at % SECTOR + k < SECTOR; k++)
             fprintf(stderr, " %02x", candidate(m, at / SECTOR, i)[at % SECTOR + k]);
-        fprintf(stderr, i && s->v[i - 1].acked ? ", acknowledged at %" PRIu64 "\n" : "\n",
+        fprintf(stderr,
+                i && s->v[i - 1].acked ? ", acknowledged at %" PRIu64 "\n" : "\n",
                 i ? s->v[i - 1].acked : 0);
     }
 }
