@@ -116,13 +116,13 @@ struct qcow2_options {
 
 /* clang-format off */
 #define QCOW2_STATS(X)                                                                \
-    X(l2_hits) X(l2_misses) X(refcount_misses) X(evictions) X(overlap_waits) X(slice_waits)\
-    X(cow_data) X(cow_zero) X(cow_backing) X(cow_compressed) X(cow_shared)            \
-    X(zero_skipped) X(new_l2) X(l2_copies) X(new_refblocks) X(table_moves) X(grows)   \
-    X(grow_waits) X(commits) X(aborts) X(discards) X(discard_under_io)                \
-    X(limbo_entries) X(limbo_reuse) X(limbo_full) X(punches) X(grace_waits)           \
-    X(snapshots) X(gate_waits) X(syncs) X(sync_joins) X(barriers) X(dirty_evictions)  \
-    X(shadow_copies) X(poisoned) X(corruptions)
+    X(l2_hits) X(l2_misses) X(refcount_misses) X(evictions) X(overlap_waits)          \
+    X(slice_waits) X(cow_data) X(cow_zero) X(cow_backing) X(cow_compressed)           \
+    X(cow_shared) X(zero_skipped) X(new_l2) X(l2_copies) X(new_refblocks)             \
+    X(table_moves) X(grows) X(grow_waits) X(commits) X(aborts) X(discards)            \
+    X(discard_under_io) X(limbo_entries) X(limbo_reuse) X(limbo_full) X(punches)      \
+    X(grace_waits) X(snapshots) X(gate_waits) X(syncs) X(sync_joins) X(barriers)      \
+    X(dirty_evictions) X(shadow_copies) X(poisoned) X(corruptions)
 /* clang-format on */
 struct qcow2_stats { /* how often each rare path was taken; the names go to reports */
 #define X(name) uint64_t name;
