@@ -191,6 +191,12 @@ def scattered_step(size, block=4096):
     return (int(reach * 0.6180339887498949) | 1) * block
 
 
+def unusable_engines(program, wanted):
+    """{engine: reason} of those that do not work on this machine."""
+    known = json.loads(run([program, 'engines', '--output-format=json']))
+    return {e['name']: e['reason'] for e in known if e['name'] in wanted and not e['usable']}
+
+
 # --- images -------------------------------------------------------------------------
 
 

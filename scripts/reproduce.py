@@ -466,8 +466,12 @@ def main(argv):
     args = parse_args(argv)
     os.makedirs(args.directory, exist_ok=True)
     run = Run(args)
+    missing = bench.unusable_engines(args.program, args.engines)
+    args.engines = [e for e in args.engines if e not in missing]
+    for engine, reason in missing.items():
+        print(f'Without the engine {engine}: {reason}')
     facts = bench.manifest(TOP, args.program, args.directory, seed=args.seed, trials=args.trials,
-                           seconds_per_trial=args.seconds, arguments=argv)
+                           seconds_per_trial=args.seconds, arguments=argv, engines_missing=missing)
     if facts['file_system'] in ('tmpfs', 'ramfs', 'overlay'):
         print(f'Note: the images are on {facts["file_system"]}, which is not a real disk; '
               'choose another place with --directory.', file=sys.stderr)
