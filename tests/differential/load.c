@@ -107,8 +107,10 @@ static void choose_range(struct load *l, uint64_t *at, uint64_t *len)
 
     n = 1 + load_random(l, load_random(l, 2) ? l->max_len / SECTOR : 8);
     first = load_random(l, sectors);
-    if (!load_random(l, 3)) /* a hot corner, for overlaps */
-        first %= 16 * l->cluster / SECTOR < 64 ? 64 : 16 * l->cluster / SECTOR;
+    if (!load_random(l, 3)) { /* a hot corner, for overlaps */
+        uint64_t corner = (load_random(l, 2) ? 2 : 16) * l->cluster / SECTOR;
+        first %= corner < 64 ? 64 : corner;
+    }
     if (first >= sectors)
         first = 0;
     if (load_random(l, 2)) { /* whole clusters */

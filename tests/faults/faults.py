@@ -30,7 +30,7 @@ TEMPLATES = {
                 io=['write -s {data} 0 256k', 'snapshot', 'write -s {data} 16k 16k'],
                 program=['fill=0', 'cache=65536', 'grow=0']),
     'plain': dict(options='cluster_size=65536', size=4 * M, io=[],
-                  program=['fill=0', 'cache=1048576', f'grow={M}', 'cancels=1']),
+                  program=['fill=0', 'cache=1048576', f'grow={M}']),
 }
 STRATEGIES = ['callbacks', 'coroutines:hold=none', 'coroutines:hold=metadata',
               'threadpool:hold=none', 'threadpool:hold=metadata', 'freeze-thaw']
@@ -63,12 +63,13 @@ def make_template(name, directory, seed):
 
 
 def run_one(job, options, directory):
-    name, strategy, through = job
+    name, strategy, through, cancels = job
     module, _, settings = strategy.partition(':')
     image = f'{directory}/{name}.qcow2'
     copy = f'{directory}/{name}-{module}-{settings[5:]}-{through}.qcow2'
     args = [options.program, f'template={image}', f'model={image}.raw', f'image={copy}',
             f'strategy={module}', f'settings={settings}', f'through={through}',
+            f'cancels={cancels}',
             f'seed={options.seed}', f"stride={options.stride * TEMPLATES[name].get('stride', 1)}",
             f'qemu_every={options.qemu_every}', *TEMPLATES[name]['program']]
     began = time.monotonic()
@@ -84,8 +85,8 @@ def run_one(job, options, directory):
 
 
 def choose(options):
-    """Each strategy with each template, the metadata writes taking turns."""
-    jobs = [(name, strategy, (i + j + options.seed) % 2)
+    """Each strategy with each template; metadata writes and cancels take turns."""
+    jobs = [(name, strategy, (i + j + options.seed) % 2, int((i + j + options.seed) % 5 == 0))
             for i, name in enumerate(TEMPLATES) for j, strategy in enumerate(STRATEGIES)]
     return [j for j in jobs if all(o in f'{j[0]} {j[1]}' for o in options.only)]
 
