@@ -62,8 +62,15 @@ static int copied_in_l1(struct check *c, const struct check_l1 *l1, uint32_t ind
     uint64_t l2 = entry & QCOW2_OFFSET_MASK, slot, k = l2 / c->cluster;
     uint32_t refcount;
 
-    if (!l2 || !check_aligned(c, l2))
-        return 0; /* reported by the walk; nothing of it is touched */
+    if (!l2)
+        return 0;                /* reported by the walk */
+    if (!check_aligned(c, l2)) { /* that too; nothing of it is touched */
+        if (copied_is_wrong(c, entry, &refcount))
+            check_corrupt(c, 1,
+                          "L1 entry 0x%" PRIx64 ": COPIED does not fit refcount %u",
+                          entry, refcount);
+        return 0;
+    }
     if (copied_is_wrong(c, entry, &refcount) &&
         mend_copied(c, "L1", &slot, entry, refcount)) {
         uint64_t at = l1->offset + 8ull * index;

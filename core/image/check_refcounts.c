@@ -17,12 +17,18 @@ struct range { /* clusters that one refcount block counts, and the block */
     bool unknown, dirty;
 };
 
+/* No block can be there: off any cluster, or past any file's end. */
+static bool impossible(const struct check *c, uint64_t offset)
+{
+    return !check_aligned(c, offset) || offset > INT64_MAX;
+}
+
 bool check_unknown(const struct check *c, uint64_t k)
 {
     uint64_t i = k / (c->cluster * 8 >> c->h.refcount_order);
 
     return i < c->reftable_entries &&
-           !check_aligned(c, c->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK);
+           impossible(c, c->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK);
 }
 
 int check_load_reftable(struct check *c)
@@ -189,7 +195,7 @@ static int load_range(struct check *c, struct range *g, uint8_t *buf)
     g->offset = g->entry & QCOW2_REFTABLE_OFFSET_MASK;
     g->block = NULL;
     g->dirty = g->unknown = false;
-    if (g->offset && !check_aligned(c, g->offset)) {
+    if (impossible(c, g->offset)) {
         g->unknown = true; /* as if each of its refcounts could not be read */
         c->res->check_errors += g->to - g->from;
         check_say(c,
