@@ -183,5 +183,8 @@ int img_check(struct img_options *o, int argc, char **argv)
     }
     if (!opt)
         return status;
+    if (repair && o->share)
+        return img_fail(o,
+                        "-r and -U exclude each other: repair needs the image alone");
     return img_need_files(o, 1, 1, "one image file name") ? 1 : check(o, repair);
 }

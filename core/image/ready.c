@@ -87,6 +87,11 @@ int image_make_ready(struct image_node *n, bool no_repair, struct error *err)
         if (!r)
             r = image_read_header(n, err);
     }
+    if (!r && n->header->autoclear && no_repair)
+        r = error_set(err, -EROFS,
+                      "autoclear_features 0x%" PRIx64
+                      " must be cleared before it is written",
+                      n->header->autoclear);
     if (!r && n->header->autoclear) {
         r = drop_autoclear(n, err);
         if (!r)

@@ -258,6 +258,11 @@ class Ready(images.ImageTest):
         self.assertIn("corrupt", self.written("c.qcow2", ok=(1,)).stderr)
         asyncow("map", "c.qcow2") # reading goes on
 
+    def test_repair_alone(self):
+        images.create("u.qcow2")
+        r = asyncow("check", "-U", "-r", "all", "u.qcow2", ok=(1,))
+        self.assertIn("exclude each other", r.stderr)
+
     def test_unknown_autoclear(self):
         images.create("a.qcow2")
         write("a.qcow2", 88, 1 << 60 | 1 << 7)
