@@ -39,7 +39,7 @@
 enum slice_kind { SLICE_REFBLOCK, SLICE_REFTABLE, SLICE_HEADER, SLICE_L1, SLICE_L2 };
 /* STALE: its cluster became something else while it was being loaded. */
 enum slice_state { SLICE_EMPTY, SLICE_LOADING, SLICE_VALID, SLICE_STALE };
-/* A sync writes in stages, a barrier after each (DESIGN: order, per pointer). */
+/* A sync writes in stages, a barrier after each (qcow2.h: Order). */
 enum stage { STAGE_REFBLOCKS, STAGE_TABLES, STAGE_MAPS, STAGES };
 
 struct qcow2_slice {
