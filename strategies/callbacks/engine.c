@@ -54,8 +54,8 @@ static int open_nodes(struct strategy_image *image, const struct strategy_option
         node->end_asleep = &node->asleep;
         if (in->format == IMAGE_RAW)
             continue;
-        /* A request has one ticket at a time in a core, and a plan while it maps. */
-        int ret = host_core_open(&node->core, in, so, 2 * so->depth + 2, image->err);
+        /* A request has at most one ticket at a time in each core of the chain. */
+        int ret = host_core_open(&node->core, in, so, so->depth, image->err);
         if (ret < 0)
             return ret;
     }
@@ -171,6 +171,8 @@ static void load_again(struct cb_request *r, int ret)
         r->load++;
         load_next(r);
     } else {
+        /* unless the core has said it better */
+        error_set(r->image->err, ret, "metadata: %s", strerror(-ret));
         error_prefix(r->image->err, "%s", blk_path(node->file));
         cb_finish(r, ret);
     }

@@ -18,8 +18,8 @@
 #include "strategies/common/host.h"
 
 struct cb_request;
-typedef void cb_then(struct cb_request *,
-                     int ret); /* a continuation; ret: 0 or -errno */
+/* A continuation; ret: 0 or -errno. */
+typedef void cb_then(struct cb_request *, int ret);
 
 struct cb_node { /* an image of the chain */
     struct strategy_image *image;
