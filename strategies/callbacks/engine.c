@@ -235,7 +235,7 @@ void cb_run(struct cb_request *r)
     }
 
     int ret = guest_check(g, top->end, image->writable);
-    if (ret < 0) {
+    if (ret < 0 || guest_is_empty(g)) {
         cb_finish(r, ret);
         return;
     }

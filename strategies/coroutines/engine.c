@@ -223,7 +223,7 @@ int co_run(struct co_request *r)
         return top->core && image->writable ? co_close_sync(r) : 0;
 
     int ret = guest_check(g, top->end, image->writable);
-    if (ret < 0)
+    if (ret < 0 || guest_is_empty(g))
         return ret;
     if (!top->core) {
         host_raw(&r->aio, g, top->file);

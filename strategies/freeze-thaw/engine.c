@@ -225,14 +225,15 @@ void ft_run(struct ft_request *r)
     }
 
     int ret = guest_check(g, top->end, image->writable);
-    if (ret == 0 && !top->core) {
+    if (ret < 0 || guest_is_empty(g)) {
+        ft_finish(r, ret);
+        return;
+    }
+    if (!top->core) {
         host_raw(&r->aio, g, top->file);
         ret = ft_transfer(r, ft_finish);
-        if (ret == 0)
-            return;
-    }
-    if (ret < 0) {
-        ft_finish(r, ret);
+        if (ret < 0)
+            ft_finish(r, ret);
         return;
     }
     switch (g->op) {

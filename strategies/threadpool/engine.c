@@ -380,7 +380,7 @@ int tp_run(struct tp_request *r)
         return top->core && image->writable ? tp_close_sync(r) : 0;
 
     int ret = guest_check(g, top->end, image->writable);
-    if (ret < 0)
+    if (ret < 0 || guest_is_empty(g))
         return ret;
     if (!top->core) {
         host_raw(&r->aio, g, top->file);

@@ -160,6 +160,8 @@ static void raw_top(void **state)
     world_open(w);
     assert_int_equal(run(w, GUEST_WRITE, 1234, 300 * KIB, 1), 0);
     assert_int_equal(run(w, GUEST_ZERO, 5000, 100 * KIB, 0), 0);
+    for (enum guest_op op = GUEST_READ; op <= GUEST_DISCARD; op++)
+        assert_int_equal(run(w, op, MIB, 0, 0), 0);
     assert_int_equal(run(w, GUEST_FLUSH, 0, 0, 0), 0);
     assert_int_equal(run(w, GUEST_READ, 0, w->size, 0), 0);
 }
