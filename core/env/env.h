@@ -42,6 +42,7 @@ struct env_thread {
 struct env_ops {
     const char *name;
     uint64_t (*now_ns)(struct env *);
+    uint64_t (*realtime_ns)(struct env *);
     uint64_t (*random)(struct env *);
     unsigned (*choose)(struct env *, unsigned n);
     int (*thread_start)(struct env *, struct env_thread *);
@@ -68,6 +69,8 @@ struct env *env_sim(uint64_t seed);
 void env_destroy(struct env *); /* asserts: every thread is joined */
 
 static inline uint64_t env_now_ns(struct env *e) { return e->ops->now_ns(e); }
+/* The date, since 1970. Simulated: virtual time, so that what is written repeats. */
+static inline uint64_t env_realtime_ns(struct env *e) { return e->ops->realtime_ns(e); }
 static inline uint64_t env_random(struct env *e) { return e->ops->random(e); }
 /* Picks one of n > 0 things that may come in any order. */
 static inline unsigned env_choose(struct env *e, unsigned n)

@@ -26,6 +26,15 @@ static uint64_t real_now_ns(struct env *env)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+static uint64_t real_realtime_ns(struct env *env)
+{
+    struct timespec ts;
+
+    (void)env;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static uint64_t real_random(struct env *env)
 {
     struct env_machine *m = (struct env_machine *)env;
@@ -113,6 +122,7 @@ static void real_destroy(struct env *env) { free(env); }
 static const struct env_ops real_ops = {
     .name = "real",
     .now_ns = real_now_ns,
+    .realtime_ns = real_realtime_ns,
     .random = real_random,
     .choose = real_choose,
     .thread_start = real_thread_start,

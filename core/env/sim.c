@@ -555,6 +555,7 @@ static void sim_destroy(struct env *env)
 static const struct env_ops sim_ops = {
     .name = "sim",
     .now_ns = sim_now_ns,
+    .realtime_ns = sim_now_ns,
     .random = sim_env_random,
     .choose = sim_choose,
     .thread_start = sim_thread_start,
