@@ -67,6 +67,14 @@ static const struct command {
      "  -o LIST    as for create\n"
      "  -n         into an image that exists\n"
      "  -S SIZE    so many zero bytes in a row are left out (4k); 0: none are\n"},
+    {"snapshot", img_snapshot,
+     "snapshot [-q] [-U] [-l | -c NAME | -a NAME | -d NAME] FILE\n"
+     "\n"
+     "Works on the internal snapshots of a qcow2 image that nothing else has open.\n"
+     "  -l         lists them; the only one that goes with -U\n"
+     "  -c NAME    creates one; NAME has at most 255 bytes\n"
+     "  -a NAME    makes the disk what the snapshot of this id or name holds\n"
+     "  -d NAME    deletes the oldest of this name\n"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -63,6 +63,14 @@ int img_convert(struct img_options *, int argc, char **argv);
 int img_create(struct img_options *, int argc, char **argv);
 int img_info(struct img_options *, int argc, char **argv);
 int img_map(struct img_options *, int argc, char **argv);
+int img_snapshot(struct img_options *, int argc, char **argv);
+
+/* JSON of any text: what is not UTF-8 gets question marks. */
+struct json_t;
+struct json_t *img_json_text(const char *);
+/* Appends an object for each internal snapshot to an array. */
+int img_snapshot_list(const struct image_node *, struct json_t *list, struct error *);
+void img_show_snapshots(const struct json_t *list);
 
 /* The rest of create, for convert: what -o says. */
 struct create_options;

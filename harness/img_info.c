@@ -5,12 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "core/block/aio.h"
 #include "core/image/bitmaps.h"
 #include "core/image/chain.h"
-#include "core/image/snapshots.h"
 #include "harness/img.h"
 
 static void set(json_t *o, const char *key, json_t *value)
@@ -18,51 +16,7 @@ static void set(json_t *o, const char *key, json_t *value)
     json_object_set_new(o, key, value);
 }
 
-/* Names from images may be anything; JSON is UTF-8. */
-static json_t *text(const char *s)
-{
-    json_t *j = json_string(s);
-    if (j)
-        return j;
-    size_t n = strlen(s);
-    char *clean = strdup(s);
-    for (size_t i = 0; clean && i < n; i++)
-        if (clean[i] & 0x80)
-            clean[i] = '?';
-    j = json_string(clean ? clean : "");
-    free(clean);
-    return j;
-}
-
 static json_t *number(uint64_t v) { return json_integer((json_int_t)v); }
-
-static int add_snapshots(json_t *o, const struct image_node *n, struct error *err)
-{
-    struct snapshot_reader s;
-    json_t *list = json_array();
-    int r;
-
-    snapshots_start(&s, n->file, n->header);
-    while ((r = snapshots_next(&s, err)) > 0) {
-        json_t *e = json_object();
-        if (s.icount != UINT64_MAX)
-            set(e, "icount", number(s.icount));
-        set(e, "vm-clock-nsec", number(s.vm_clock_nsec % 1000000000));
-        set(e, "name", text(s.name));
-        set(e, "date-sec", number(s.date_sec));
-        set(e, "date-nsec", number(s.date_nsec));
-        set(e, "vm-clock-sec", number(s.vm_clock_nsec / 1000000000));
-        set(e, "id", text(s.id));
-        set(e, "vm-state-size", number(s.vm_state_size));
-        json_array_append_new(list, e);
-    }
-    snapshots_end(&s);
-    if (json_array_size(list))
-        set(o, "snapshots", list);
-    else
-        json_decref(list);
-    return r;
-}
 
 static int add_bitmaps(json_t *data, const struct image_node *n, struct error *err)
 {
@@ -78,7 +32,7 @@ static int add_bitmaps(json_t *data, const struct image_node *n, struct error *e
         if (b.flags & BITMAP_AUTO)
             json_array_append_new(flags, json_string("auto"));
         set(e, "flags", flags);
-        set(e, "name", text(b.name));
+        set(e, "name", img_json_text(b.name));
         set(e, "granularity", number(1ull << b.granularity_bits));
         json_array_append_new(list, e);
     }
@@ -120,18 +74,23 @@ static int add_qcow2(json_t *o, const struct image_node *n, const char *path,
     const struct qcow2_header *h = n->header;
     struct error ignored = {""};
     char *full;
-    int r = add_snapshots(o, n, err);
+    json_t *list = json_array();
+    int r = img_snapshot_list(n, list, err);
+
+    if (json_array_size(list))
+        set(o, "snapshots", json_incref(list));
+    json_decref(list);
 
     set(o, "cluster-size", number(1ull << h->cluster_bits));
     if (!r)
         r = add_specific(o, n, err);
     if (h->has_backing) {
-        set(o, "backing-filename", text(h->backing));
+        set(o, "backing-filename", img_json_text(h->backing));
         if (chain_backing_path(&full, path, h->backing, &ignored) == 0)
-            set(o, "full-backing-filename", text(full));
+            set(o, "full-backing-filename", img_json_text(full));
         free(full);
         if (h->backing_format[0])
-            set(o, "backing-filename-format", text(h->backing_format));
+            set(o, "backing-filename-format", img_json_text(h->backing_format));
     }
     set(o, "dirty-flag", json_boolean(h->incompat & QCOW2_INCOMPAT_DIRTY));
     return r;
@@ -146,7 +105,7 @@ static json_t *gather(const struct img_options *o, const struct image_node *n,
     int r = 0;
 
     set(j, "virtual-size", number(n->size));
-    set(j, "filename", text(path));
+    set(j, "filename", img_json_text(path));
     set(j, "format", json_string(n->format == IMAGE_RAW ? "raw" : "qcow2"));
     if (stat(path, &st) == 0)
         set(j, "actual-size", number((uint64_t)st.st_blocks * 512));
@@ -167,34 +126,6 @@ static json_t *gather(const struct img_options *o, const struct image_node *n,
 static uint64_t value(const json_t *j, const char *key)
 {
     return (uint64_t)json_integer_value(json_object_get(j, key));
-}
-
-static void show_snapshots(const json_t *list)
-{
-    char size[32], date[32], clock[40], icount[24];
-    size_t i;
-    json_t *s;
-
-    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE",
-           "DATE", "VM CLOCK", "ICOUNT");
-    json_array_foreach(list, i, s)
-    {
-        time_t t = (time_t)value(s, "date-sec");
-        uint64_t sec = value(s, "vm-clock-sec");
-        struct tm tm;
-        localtime_r(&t, &tm);
-        strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-        snprintf(clock, sizeof(clock),
-                 "%02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64, sec / 3600,
-                 sec / 60 % 60, sec % 60, value(s, "vm-clock-nsec") / 1000000);
-        icount[0] = '\0';
-        if (json_object_get(s, "icount"))
-            snprintf(icount, sizeof(icount), "%" PRIu64, value(s, "icount"));
-        printf("%-9s %-16s %8s%20s%13s%11s\n",
-               json_string_value(json_object_get(s, "id")),
-               json_string_value(json_object_get(s, "name")),
-               img_human_size(value(s, "vm-state-size"), size), date, clock, icount);
-    }
 }
 
 static void show_value(const json_t *v, int depth);
@@ -262,7 +193,7 @@ static void show(const json_t *j)
     if (fmt)
         printf("backing file format: %s\n", fmt);
     if (json_object_get(j, "snapshots"))
-        show_snapshots(json_object_get(j, "snapshots"));
+        img_show_snapshots(json_object_get(j, "snapshots"));
     if (json_object_get(j, "format-specific")) {
         printf("Format specific information:\n");
         show_object(json_object_get(json_object_get(j, "format-specific"), "data"), 1);

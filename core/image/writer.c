@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/block/aio.h"
@@ -271,6 +272,49 @@ int writer_zero(struct writer *w, uint64_t guest, uint64_t len, struct error *er
     return r < 0 ? error_set(err, r, "cannot write zeros at %" PRIu64 ": %s", guest,
                              strerror(-r))
                  : 0;
+}
+
+static const char *why_not(const struct writer *w, int r, char *buf, size_t len)
+{
+    switch (r) {
+    case -ENOENT:
+        return "no such snapshot";
+    case -ERANGE:
+        snprintf(buf, len,
+                 "refcount_bits is %u: a cluster that one more snapshot would share "
+                 "cannot count it",
+                 1u << w->node->header->refcount_order);
+        return buf;
+    case -ENOTSUP:
+        return "the disk had another size when it was made";
+    case -EFBIG:
+        return "the table of snapshots or the L1 table would be larger than is allowed";
+    default:
+        return strerror(-r);
+    }
+}
+
+int writer_snapshot(struct writer *w, enum qcow2_snapshot_op op, const char *name,
+                    uint64_t now_ns, struct error *err)
+{
+    struct qcow2_snapshot s = {.op = op,
+                               .name = name,
+                               .date_sec = (uint32_t)(now_ns / 1000000000),
+                               .date_nsec = (uint32_t)(now_ns % 1000000000)};
+    struct qcow2_need need;
+    char buf[128];
+    int r;
+
+    do {
+        r = qcow2_snapshot_step(w->q, &s, &need);
+        if (r > 0 && (r = settle(w, r, &need)) < 0)
+            qcow2_snapshot_cancel(w->q, &s);
+        else if (!r && !s.tables_left)
+            break;
+    } while (!r);
+    while (qcow2_wake(w->q))
+        ;
+    return r < 0 ? error_set(err, r, "%s", why_not(w, r, buf, sizeof(buf))) : 0;
 }
 
 static int close_core(struct writer *w)

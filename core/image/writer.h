@@ -8,6 +8,7 @@
 
 #include "core/env/error.h"
 #include "core/image/node.h"
+#include "core/qcow2/qcow2.h"
 
 struct writer;
 
@@ -18,6 +19,10 @@ int writer_write(struct writer *, uint64_t guest, const void *buf, uint64_t len,
                  struct error *);
 /* They read zeros afterwards. */
 int writer_zero(struct writer *, uint64_t guest, uint64_t len, struct error *);
+/* An internal snapshot of a qcow2 image is made, applied or deleted. now_ns: the date, for
+ * create. On failure err says why alone: "no such snapshot". */
+int writer_snapshot(struct writer *, enum qcow2_snapshot_op, const char *name,
+                    uint64_t now_ns, struct error *);
 /* Everything durable, the file cut to what is in use. Frees the writer in every case. */
 int writer_finish(struct writer *, struct error *);
 
