@@ -52,17 +52,13 @@ static void print_json(json_t *all)
     putchar('\n');
 }
 
-/* ---- strategies ---- */
+/* ---- settings: name=values (default) help ---- */
 
-static json_t *strategy_entry(const struct module *m)
+static json_t *settings_json(const struct setting *s)
 {
-    json_t *o = json_object(), *settings = json_array();
+    json_t *settings = json_array();
 
-    json_object_set_new(o, "name", json_string(m->table->name));
-    json_object_set_new(o, "summary", json_string(m->table->summary));
-    json_object_set_new(o, "path", json_string(m->path));
-    json_object_set_new(o, "abi", json_integer(m->table->abi));
-    for (const struct strategy_setting *s = m->table->settings; s && s->name; s++) {
+    for (; s && s->name; s++) {
         json_t *one = json_object();
         json_object_set_new(one, "name", json_string(s->name));
         json_object_set_new(one, "values", json_string(s->values ? s->values : ""));
@@ -71,16 +67,34 @@ static json_t *strategy_entry(const struct module *m)
         json_object_set_new(one, "help", json_string(s->help ? s->help : ""));
         json_array_append_new(settings, one);
     }
-    json_object_set_new(o, "settings", settings);
+    return settings;
+}
+
+static void print_settings(const struct setting *s)
+{
+    for (; s && s->name; s++)
+        printf("    %s=%s  (%s)  %s\n", s->name, s->values ? s->values : "",
+               s->value_default ? s->value_default : "", s->help ? s->help : "");
+}
+
+/* ---- strategies ---- */
+
+static json_t *strategy_entry(const struct module *m)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "name", json_string(m->table->name));
+    json_object_set_new(o, "summary", json_string(m->table->summary));
+    json_object_set_new(o, "path", json_string(m->path));
+    json_object_set_new(o, "abi", json_integer(m->table->abi));
+    json_object_set_new(o, "settings", settings_json(m->table->settings));
     return o;
 }
 
 static void print_strategy(const struct strategy *t)
 {
     printf("%-12s %s\n", t->name, t->summary);
-    for (const struct strategy_setting *s = t->settings; s && s->name; s++)
-        printf("    %s=%s  (%s)  %s\n", s->name, s->values ? s->values : "",
-               s->value_default ? s->value_default : "", s->help ? s->help : "");
+    print_settings(t->settings);
 }
 
 int cmd_strategies(int argc, char **argv)
@@ -125,6 +139,13 @@ int cmd_strategies(int argc, char **argv)
 
 /* ---- engines ---- */
 
+static void print_engine(const struct engine_ops *e, bool bad, const char *reason)
+{
+    printf("%-10s %-4s %s%s%s\n", e->name, bad ? "no" : "yes", e->summary,
+           bad ? ": " : "", reason);
+    print_settings(e->settings);
+}
+
 int cmd_engines(int argc, char **argv)
 {
     struct list_args a;
@@ -135,7 +156,7 @@ int cmd_engines(int argc, char **argv)
         printf(
             "Usage: asyncow engines [--output-format=text|json] [--direct] [FILE]\n\n"
             "Lists the I/O engines, and whether they can be used here (with FILE: on\n"
-            "that file; --direct: with O_DIRECT), or why not.\n");
+            "that file; --direct: with O_DIRECT), or why not, and their settings.\n");
     } else if (!ret) {
         for (const struct engine_ops *const *e = engine_list(); *e; e++) {
             struct error err = {""};
@@ -146,10 +167,10 @@ int cmd_engines(int argc, char **argv)
                 error_set(&err, bad, "%s", strerror(-bad));
             json_t *o = json_pack("{s:s, s:s, s:b, s:s}", "name", (*e)->name, "summary",
                                   (*e)->summary, "usable", bad == 0, "reason", err.msg);
+            json_object_set_new(o, "settings", settings_json((*e)->settings));
             json_array_append_new(all, o);
             if (!a.json)
-                printf("%-10s %-4s %s%s%s\n", (*e)->name, bad ? "no" : "yes",
-                       (*e)->summary, bad ? ": " : "", err.msg);
+                print_engine(*e, bad, err.msg);
         }
         if (a.json)
             print_json(all);

@@ -177,7 +177,7 @@ static int check_table(const struct module *m, struct error *err)
 
 static bool known_setting(const struct strategy *t, const char *name, size_t len)
 {
-    for (const struct strategy_setting *s = t->settings; s && s->name; s++)
+    for (const struct setting *s = t->settings; s && s->name; s++)
         if (strlen(s->name) == len && !strncmp(s->name, name, len))
             return true;
     return false;
@@ -192,7 +192,7 @@ static int check_settings(const struct module *m, struct error *err)
         if (!known_setting(m->table, p, name)) {
             char known[256] = "";
             size_t used = 0;
-            for (const struct strategy_setting *s = m->table->settings;
+            for (const struct setting *s = m->table->settings;
                  s && s->name && used < sizeof(known) - 1; s++) {
                 int k = snprintf(known + used, sizeof(known) - used, "%s%s=%s",
                                  used ? ", " : "", s->name, s->values);

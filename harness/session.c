@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/block/engine.h"
 #include "core/env/env.h"
 
 enum { ENGINE_DEPTH_MIN = 64 };
@@ -21,12 +22,14 @@ const char *session_engine(const struct job *j)
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (!strcmp(j->engine, names[i].fio))
             return names[i].ours;
-    return j->engine;
+    return j->engine; /* perhaps with settings, "posix-aio:threads=4" */
 }
 
 bool session_simulated(const struct job *j)
 {
-    return !strcmp(session_engine(j), "sim");
+    const struct engine_ops *ops = engine_find(session_engine(j));
+
+    return ops && ops->simulated;
 }
 
 static void loop_options_of(const struct job *j, struct loop_options *o)

@@ -15,10 +15,11 @@
 #include <sys/uio.h>
 
 #include "core/block/aio.h"
+#include "core/env/settings.h"
 #include "core/image/node.h"
 #include "core/qcow2/qcow2.h"
 
-#define STRATEGY_ABI 1
+#define STRATEGY_ABI 2
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
 enum guest_op {
@@ -44,9 +45,6 @@ struct guest_req {
     struct guest_req *next, *prev;
 };
 
-struct strategy_setting {
-    const char *name, *values, *value_default, *help; /* values: "metadata|none" */
-};
 struct strategy_options {
     struct loop *loop;
     const struct loop_options
@@ -69,7 +67,7 @@ struct strategy_image; /* each module defines its own */
 struct strategy {
     uint32_t abi; /* STRATEGY_ABI */
     const char *name, *summary;
-    const struct strategy_setting *settings; /* ends with name NULL */
+    const struct setting *settings; /* ends with name NULL */
     /* Opens the whole chain; turns the loop until metadata is loaded. */
     int (*open)(struct strategy_image **, const struct strategy_options *,
                 struct error *);

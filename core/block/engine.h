@@ -20,6 +20,7 @@
 #include <assert.h>
 
 #include "core/block/aio.h"
+#include "core/env/settings.h"
 
 /* First in first out, linked through aio.next. Empty: head NULL. */
 struct aio_queue {
@@ -57,6 +58,7 @@ struct engine_ops {
     const char *summary; /* "libaio, completions through its ring" */
     unsigned native;     /* 1 << AIO_...: the ops that submit() takes */
     bool simulated;      /* works in env_sim on simulated files, and only there */
+    const struct setting *settings; /* checked against them before open(); NULL: none */
 
     /* Usable here (path NULL), or on that file? 0, or -errno with the reason as err. */
     int (*probe)(const char *path, bool direct, struct error *err);
@@ -83,10 +85,15 @@ struct engine_ops {
     int64_t (*run)(struct engine *, struct aio *);
 };
 
-extern const struct engine_ops engine_sync, engine_threads, engine_linux_aio,
-    engine_io_uring, engine_sim;
+extern const struct engine_ops engine_sync, engine_posix_aio, engine_threads,
+    engine_linux_aio, engine_io_uring, engine_sim;
 
-const struct engine_ops *engine_find(const char *name); /* NULL: no such engine */
+/* By its name, whatever settings follow behind a colon. NULL: no such engine. */
+const struct engine_ops *engine_find(const char *spec);
+/* The same with its settings checked; *settings points into spec, or is NULL. NULL: err
+ * says which there are. */
+const struct engine_ops *engine_parse(const char *spec, const char **settings,
+                                      struct error *err);
 /* All of them, NULL at the end, for `asyncow engines`. */
 const struct engine_ops *const *engine_list(void);
 

@@ -61,16 +61,13 @@ static int check_world(const struct engine_ops *ops, struct env *env, struct err
 int loop_create(struct loop **out, struct env *env, const struct loop_options *options,
                 struct error *err)
 {
-    const struct engine_ops *ops = engine_find(options->engine);
     struct loop_options o = *options;
+    const struct engine_ops *ops = engine_parse(o.engine, &o.settings, err);
     struct loop *loop;
     int ret;
 
     if (!ops)
-        return error_set(err, -EINVAL,
-                         "engine %s: no such engine; there are sync, "
-                         "threads, linux-aio, io_uring and sim",
-                         options->engine);
+        return -EINVAL;
     ret = check_world(ops, env, err);
     if (ret < 0)
         return ret;

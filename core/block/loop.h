@@ -21,11 +21,14 @@
 struct loop;
 
 struct loop_options {
-    const char *engine; /* "sync", "threads", "linux-aio", "io_uring", "sim" */
-    unsigned depth;     /* host I/Os in flight the engine is sized for; more queue up */
-    unsigned batch;     /* most I/Os per submission; 0: no limit */
-    unsigned workers;   /* threads engine: pool size; 0: its default */
+    /* A name with settings, "posix-aio:completion=poll,threads=4"; see engine.c */
+    const char *engine;
+    unsigned depth;   /* host I/Os in flight the engine is sized for; more queue up */
+    unsigned batch;   /* most I/Os per submission; 0: no limit */
+    unsigned workers; /* pool size, of engines with threads; 0: its default */
     const char *sim_model; /* sim engine: "fixed", "lognormal" ...; NULL: its default */
+    const char
+        *settings; /* set by loop_create(): behind the colon of engine; or NULL */
 };
 
 /* 0 or -errno with err set ("engine io_uring: ... forbidden by sysctl ..."). */

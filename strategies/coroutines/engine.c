@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strategies/common/settings.h"
+#include "core/env/settings.h"
 
-static const struct strategy_setting settings[] = {
+static const struct setting settings[] = {
     {"hold", "metadata|none", "none",
      "whether the mutex is kept across the metadata I/O that a verb owes"},
     {NULL, NULL, NULL, NULL},

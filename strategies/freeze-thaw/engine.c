@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strategies/common/settings.h"
+#include "core/env/settings.h"
 
-static const struct strategy_setting settings[] = {
+static const struct setting settings[] = {
     {NULL, NULL, NULL, NULL},
 };
 

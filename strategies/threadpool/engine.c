@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strategies/common/settings.h"
+#include "core/env/settings.h"
 
-static const struct strategy_setting settings[] = {
+static const struct setting settings[] = {
     {"hold", "metadata|none", "none",
      "whether the mutex is kept across the metadata I/O that a verb owes"},
     {"workers", "1..1024", "depth", "threads; depth: as many as requests, at most 64"},
@@ -219,7 +219,7 @@ static void choose_engine(struct strategy_image *image,
                           const struct strategy_options *so)
 {
     bool sync = settings_is(settings, so->settings, "engine", "sync") ||
-                !strcmp(so->engine->engine, "threads");
+                !strcmp(loop_engine(so->loop), "threads");
     image->engine = *so->engine;
     image->engine.depth = 1;
     image->engine.batch = 0;

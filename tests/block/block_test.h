@@ -30,6 +30,13 @@
             fail_msg("%s: %s: %s", #call, strerror(-must_ret), must_err->msg);         \
     } while (0)
 
+/* What there is on the machine; settings that change how an engine works, too. */
+static const char *const test_engines[] = {
+    "sync",      "threads",  "posix-aio", "posix-aio:completion=poll",
+    "linux-aio", "io_uring",
+};
+enum { TEST_ENGINES = sizeof(test_engines) / sizeof(test_engines[0]) };
+
 static _Thread_local struct error test_err;
 static struct env *test_env;
 static char test_dir[64];

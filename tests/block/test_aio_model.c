@@ -247,6 +247,8 @@ static void on_file(const char *engine, bool direct, unsigned depth)
     }
 TESTS(sync, "sync")
 TESTS(threads, "threads")
+TESTS(posix_aio, "posix-aio")
+TESTS(posix_aio_poll, "posix-aio:completion=poll")
 TESTS(linux_aio, "linux-aio")
 TESTS(io_uring, "io_uring")
 
@@ -273,8 +275,6 @@ static void sim_direct(void **state)
     sim_any(true);
 }
 
-static const char *const real_engines[] = {"sync", "threads", "linux-aio", "io_uring"};
-
 static void device_4096(void **state)
 {
     struct target t = {.device = true, .direct = true, .depth = 16};
@@ -284,8 +284,8 @@ static void device_4096(void **state)
     snprintf(image, sizeof(image), "%s", test_path("disk"));
     loop_device_make(image, SIZE_MAX_BYTES, device);
     t.path = device;
-    for (int i = 0; i < 4; i++) {
-        t.engine = real_engines[i];
+    for (int i = 0; i < TEST_ENGINES; i++) {
+        t.engine = test_engines[i];
         random_against_model(&t);
     }
     loop_device_drop(device);
@@ -310,8 +310,8 @@ static void file_system_4096(void **state)
         print_message("skipped: can't make and mount an ext4 file system here\n");
         skip();
     }
-    for (int i = 0; i < 4; i++) {
-        t.engine = real_engines[i];
+    for (int i = 0; i < TEST_ENGINES; i++) {
+        t.engine = test_engines[i];
         random_against_model(&t);
     }
     snprintf(command, sizeof(command), "umount %s", mount);
@@ -327,6 +327,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {UNITS(sync),
                                        UNITS(threads),
+                                       UNITS(posix_aio),
+                                       UNITS(posix_aio_poll),
                                        UNITS(linux_aio),
                                        UNITS(io_uring),
                                        cmocka_unit_test(sim_buffered),

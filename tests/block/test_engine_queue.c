@@ -7,9 +7,6 @@
 #define MANY 100
 #define BLOCK 4096
 
-static const char *const engines[] = {"sync", "threads", "linux-aio", "io_uring"};
-#define ENGINES 4
-
 struct many {
     struct aio aio[MANY];
     struct iovec iov[MANY];
@@ -78,15 +75,15 @@ static void overrun(const char *engine, unsigned depth, unsigned batch)
 static void more_than_depth(void **state)
 {
     (void)state;
-    for (int i = 0; i < ENGINES; i++)
-        overrun(engines[i], 4, 0);
+    for (int i = 0; i < TEST_ENGINES; i++)
+        overrun(test_engines[i], 4, 0);
 }
 
 static void batches_of_one(void **state)
 {
     (void)state;
-    for (int i = 0; i < ENGINES; i++)
-        overrun(engines[i], 64, 1);
+    for (int i = 0; i < TEST_ENGINES; i++)
+        overrun(test_engines[i], 64, 1);
 }
 
 /* ---- cancel ---- */
@@ -101,10 +98,10 @@ static void end_either_way(struct aio *aio)
 static void cancel_at_every_station(void **state)
 {
     (void)state;
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         struct blk_file *file =
             test_open(test_path("cancel"), true, true, "delay:flush=1s");
-        struct loop *loop = test_loop(engines[e], 4);
+        struct loop *loop = test_loop(test_engines[e], 4);
         struct aio aio[40];
         struct iovec iov[40];
         char *memory = NULL;
@@ -201,11 +198,11 @@ static void short_transfers_go_on(void **state)
 
     (void)state;
     memset(out, 'x', sizeof(out));
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         for (int direct = 0; direct < 2; direct++) {
             struct blk_file *file = test_open(test_path("short"), direct, true,
                                               "fault:op=any,n=1,times=forever,short");
-            struct loop *loop = test_loop(engines[e], 4);
+            struct loop *loop = test_loop(test_engines[e], 4);
 
             MUST(run_one(loop, file, AIO_WRITE, 0, out, sizeof(out)));
             memset(in, 0, sizeof(in));
@@ -223,10 +220,10 @@ static void faults_fail_as_told(void **state)
     static char out[8192], in[8192];
 
     (void)state;
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         struct blk_file *file = test_open(test_path("fail"), false, true, "fault");
         struct filter *fault = blk_filter(file, "fault");
-        struct loop *loop = test_loop(engines[e], 4);
+        struct loop *loop = test_loop(test_engines[e], 4);
         struct fault_plan plan = {
             .kinds = 1u << AIO_WRITE, .n = 2, .times = 2, .error = -ENOSPC};
         struct fault_plan torn = {
@@ -275,8 +272,8 @@ static void bad_file_is_an_error(void **state)
     (void)state;
     MUST(blk_close(test_open(test_path("ro"), false, true, NULL)));
     MUST(blk_open(&file, test_path("ro"), &bo, &test_err));
-    for (int e = 0; e < ENGINES; e++) {
-        struct loop *loop = test_loop(engines[e], 4);
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct loop *loop = test_loop(test_engines[e], 4);
         char buf[512] = {0};
 
         assert_int_equal(run_one(loop, file, AIO_WRITE, 0, buf, sizeof(buf)), -EBADF);

@@ -5,9 +5,6 @@
 #include "tests/block/block_test.h"
 #include "tests/block/loop_device.h"
 
-static const char *const engines[] = {"sync", "threads", "linux-aio", "io_uring"};
-#define ENGINES 4
-
 static int run(struct loop *loop, struct blk_file *file, enum aio_op op,
                uint64_t offset, void *buf, size_t len)
 {
@@ -27,10 +24,10 @@ static void reads_beyond_the_end_are_zero(void **state)
     static const char nothing[65536];
 
     (void)state;
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         for (int direct = 0; direct < 2; direct++) {
             struct blk_file *file = test_open(test_path("short"), direct, true, NULL);
-            struct loop *loop = test_loop(engines[e], 4);
+            struct loop *loop = test_loop(test_engines[e], 4);
 
             memset(buf, 1, sizeof(buf));
             MUST(run(loop, file, AIO_READ, 0, buf, sizeof(buf))); /* empty file */
@@ -53,9 +50,9 @@ static void reads_beyond_the_end_are_zero(void **state)
 static void growth_and_zeroes_keep_what_is_there(void **state)
 {
     (void)state;
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         struct blk_file *file = test_open(test_path("grow"), true, true, NULL);
-        struct loop *loop = test_loop(engines[e], 4);
+        struct loop *loop = test_loop(test_engines[e], 4);
         char buf[10];
         uint64_t len = 1 << 20;
 
@@ -87,9 +84,9 @@ static void zeroes_where_the_kernel_lacks_them(void **state)
 
     (void)state;
     snprintf(path, sizeof(path), "/dev/shm/block-test.%d", (int)getpid());
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         struct blk_file *file = test_open(path, false, true, NULL);
-        struct loop *loop = test_loop(engines[e], 4);
+        struct loop *loop = test_loop(test_engines[e], 4);
         struct stat st;
 
         memset(buf, 'x', sizeof(buf));
@@ -123,9 +120,9 @@ static void no_space_is_reported(void **state)
         print_message("skipped: can't mount a tmpfs here\n");
         skip();
     }
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         struct blk_file *file = test_open(path, false, true, NULL);
-        struct loop *loop = test_loop(engines[e], 4);
+        struct loop *loop = test_loop(test_engines[e], 4);
 
         assert_int_equal(run(loop, file, AIO_WRITE, 0, buf, sizeof(buf)), -ENOSPC);
         MUST(blk_truncate(file, 0));

@@ -53,14 +53,13 @@ static uint64_t time_of(struct blk_file *file, struct loop *loop, enum aio_op op
 
 static void precise_names_win(void **state)
 {
-    static const char *const engines[] = {"sync", "threads", "linux-aio", "io_uring"};
 
     (void)state;
-    for (int e = 0; e < 4; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         struct blk_file *file =
             test_open(test_path("d"), false, true,
                       "delay:metadata-read=20ms,read=5ms,any=0ms;fault");
-        struct loop *loop = test_loop(engines[e], 4);
+        struct loop *loop = test_loop(test_engines[e], 4);
         struct delay_stats stats;
 
         assert_true(time_of(file, loop, AIO_READ, true) >= 20000000);

@@ -6,9 +6,6 @@
 
 #include "tests/block/block_test.h"
 
-static const char *const engines[] = {"sync", "threads", "linux-aio", "io_uring"};
-#define ENGINES 4
-
 static unsigned order[64], count;
 
 struct numbered_timer {
@@ -25,8 +22,8 @@ static void timers_fire_in_order(void **state)
     static const unsigned delay_ms[] = {5, 1, 3, 1, 9, 2};
 
     (void)state;
-    for (int e = 0; e < ENGINES; e++) {
-        struct loop *loop = test_loop(engines[e], 4);
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct loop *loop = test_loop(test_engines[e], 4);
         struct numbered_timer t[6] = {0};
         uint64_t now_ns = env_now_ns(test_env);
 
@@ -176,9 +173,9 @@ static void posts_arrive_once_and_wake(void **state)
     unsigned long n = POSTERS * POSTS;
 
     (void)state;
-    for (int e = 0; e < ENGINES; e++) {
+    for (int e = 0; e < TEST_ENGINES; e++) {
         pthread_t threads[POSTERS];
-        struct loop *loop = test_loop(engines[e], 4);
+        struct loop *loop = test_loop(test_engines[e], 4);
 
         posted_sum = posted_count = 0;
         memset(last_seen, 0, sizeof(last_seen));
@@ -219,8 +216,8 @@ static void job_done(struct loop_work *w)
 static void work_runs_elsewhere(void **state)
 {
     (void)state;
-    for (int e = 0; e < ENGINES; e++) {
-        struct loop *loop = test_loop(engines[e], 4);
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct loop *loop = test_loop(test_engines[e], 4);
         struct job jobs[20];
 
         count = 0;

@@ -161,7 +161,7 @@ static int null_open(struct strategy_image **out, const struct strategy_options 
     return 0;
 }
 
-static const struct strategy_setting settings[] = {
+static const struct setting settings[] = {
     {"fail", "N", "0", "the N-th request fails; 0: none"},
     {"corrupt", "N", "0", "the N-th write writes a wrong byte; 0: none"},
     {"crash", "N", "0", "the N-th request aborts the process; 0: none"},

@@ -2,7 +2,7 @@
  * Parsing of settings. Nothing is copied: a name or value is a pointer and a length into
  * the caller's text.
  */
-#include "strategies/common/settings.h"
+#include "core/env/settings.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ static bool next_pair(const char **text, struct word *name, struct word *value)
     return true;
 }
 
-static const struct strategy_setting *find(const struct strategy_setting *known,
+static const struct setting *find(const struct setting *known,
                                            struct word name)
 {
     for (; known->name; known++)
@@ -61,7 +61,7 @@ static bool parse_number(struct word w, unsigned *out)
     return true;
 }
 
-static bool allowed(const struct strategy_setting *s, struct word value)
+static bool allowed(const struct setting *s, struct word value)
 {
     unsigned min, max, n;
     if (word_is(value, s->value_default))
@@ -77,7 +77,7 @@ static bool allowed(const struct strategy_setting *s, struct word value)
     return false;
 }
 
-static int refuse_name(const struct strategy_setting *known, struct word name,
+static int refuse_name(const struct setting *known, struct word name,
                        struct error *err)
 {
     char list[256] = "";
@@ -90,12 +90,12 @@ static int refuse_name(const struct strategy_setting *known, struct word name,
                      name.p, *list ? list : "none");
 }
 
-int settings_check(const struct strategy_setting *known, const char *text,
+int settings_check(const struct setting *known, const char *text,
                    struct error *err)
 {
     struct word name, value;
     while (next_pair(&text, &name, &value)) {
-        const struct strategy_setting *s = find(known, name);
+        const struct setting *s = find(known, name);
         if (!s)
             return refuse_name(known, name, err);
         if (!value.p)
@@ -109,10 +109,10 @@ int settings_check(const struct strategy_setting *known, const char *text,
 }
 
 /* What name is set to; the last one given counts. */
-static struct word setting(const struct strategy_setting *known, const char *text,
+static struct word setting(const struct setting *known, const char *text,
                            const char *name)
 {
-    const struct strategy_setting *s = find(known, (struct word){name, strlen(name)});
+    const struct setting *s = find(known, (struct word){name, strlen(name)});
     struct word found = {s->value_default, strlen(s->value_default)}, n, value;
     while (next_pair(&text, &n, &value))
         if (word_is(n, name))
@@ -120,13 +120,13 @@ static struct word setting(const struct strategy_setting *known, const char *tex
     return found;
 }
 
-bool settings_is(const struct strategy_setting *known, const char *text,
+bool settings_is(const struct setting *known, const char *text,
                  const char *name, const char *value)
 {
     return word_is(setting(known, text, name), value);
 }
 
-unsigned settings_number(const struct strategy_setting *known, const char *text,
+unsigned settings_number(const struct setting *known, const char *text,
                          const char *name, unsigned otherwise)
 {
     unsigned n = otherwise;
