@@ -1,5 +1,5 @@
 /*
- * Stackful coroutines, pooled, with a mutex and a wait queue.
+ * Stackful coroutines, pooled, with a mutex, a shared/exclusive lock and a wait queue.
  *
  * A coroutine belongs to the OS thread that created it. co_enter() runs it until it
  * yields or returns; co_yield() goes back to whoever entered it. A coroutine that must
@@ -7,10 +7,10 @@
  * on the thread's ready list with co_wake() and run by co_run_ready(), which the event
  * loop calls each turn after its callbacks, oldest first.
  *
- * Back ends: a hand-written switch for x86-64 and a portable one (ucontext), chosen at
- * build time with -Dcoroutine_backend=asm|ucontext. Stacks are mapped with a guard page, cache-
- * coloured, and pooled per thread, last in first out: steady state maps and mallocs
- * nothing. Sanitizer fibre annotations in both back ends.
+ * Four back ends: a hand-written switch (x86-64, AArch64), ucontext, sigaltstack, and a
+ * thread per coroutine. -Dcoroutine_backend sets which one a program starts with,
+ * co_set_backend() another. Stacks have a guard page, are cache-coloured, and pooled per
+ * thread, last in first out: steady state maps and mallocs nothing.
  */
 #ifndef ASYNCOW_COROUTINE_H
 #define ASYNCOW_COROUTINE_H
@@ -18,9 +18,12 @@
 #include <stddef.h>
 
 struct co;
+struct error;
+
+/* --- life and scheduling --- */
 
 /* Ready to be entered for the first time. When fn returns the coroutine ends and its
- * stack goes back to the pool. NULL: out of memory. */
+ * stack goes back to the pool; asserts: it holds no lock then. NULL: out of memory. */
 struct co *co_create(void (*fn)(void *arg), void *arg);
 /* asserts: of this thread, not running, not ended, not ready, not asleep in a queue */
 void co_enter(struct co *);
@@ -33,24 +36,72 @@ void co_wake(struct co *);
 /* Runs those that are ready now, once each. false: there was none. Outside coroutines. */
 bool co_run_ready(void);
 bool co_has_ready(void);
-void co_pool_drain(void); /* unmaps this thread's idle stacks (before thread exit) */
 
-struct co_queue { /* coroutines asleep, oldest first; zero-initialised is empty */
+/* --- locks: lock.c. All first come, first served; zero-initialised is empty, free --- */
+
+struct co_queue { /* coroutines asleep, oldest first */
     struct co *head, *tail;
 };
-struct
-    co_mutex { /* zero-initialised is unlocked; hand-over is first come, first served */
+struct co_mutex {
     struct co *owner;
     struct co_queue waiters;
 };
-void co_mutex_lock(struct co_mutex *); /* asserts: in a coroutine, not the owner */
-void co_mutex_unlock(
-    struct co_mutex *); /* asserts: the owner; wakes the oldest waiter */
+void co_mutex_lock(struct co_mutex *);    /* asserts: in a coroutine, not the owner */
+bool co_mutex_trylock(struct co_mutex *); /* false: taken */
+/* asserts: the owner. The oldest waiter is the owner from now on, and is woken. */
+void co_mutex_unlock(struct co_mutex *);
+
+/* Many share it, or one has it alone. Who waits isn't passed by anyone who came later, of
+ * either kind. So do not lock shared what you hold shared: one who waits to be alone
+ * would be between the two, for ever. */
+struct co_rwlock {
+    unsigned shared;  /* how many hold it so */
+    struct co *owner; /* who has it alone */
+    struct co_queue waiters;
+};
+void co_rwlock_shared(struct co_rwlock *);    /* asserts: in a coroutine, */
+void co_rwlock_exclusive(struct co_rwlock *); /* not the owner */
+void co_rwlock_unlock(struct co_rwlock *);    /* asserts: held */
+/* From alone to shared; nobody else has it alone in between. */
+void co_rwlock_downgrade(struct co_rwlock *);
+/* From shared to alone. true: at once, nothing came between. false: others shared it too;
+ * it was given up and taken anew, last in the queue: what was read may have changed. */
+bool co_rwlock_upgrade(struct co_rwlock *);
+
 /* Sleeps at the tail of q. mutex may be NULL; else it is released in one step with going
  * to sleep and taken again before return. */
 void co_queue_wait(struct co_queue *q, struct co_mutex *mutex);
-bool co_queue_wake_one(struct co_queue *q); /* false: nobody slept */
+bool co_queue_wake_one(struct co_queue *q); /* the oldest; false: nobody slept */
 void co_queue_wake_all(struct co_queue *q);
 static inline bool co_queue_empty(const struct co_queue *q) { return !q->head; }
+
+/* --- stacks: stack.c --- */
+
+/* How many idle stacks a thread keeps, this one from now on (it drains what is idle) and
+ * others from their first coroutine on. More may stay while they are in use again and
+ * again. 0: none, each coroutine maps its own. At first 1024. */
+void co_pool_limit(unsigned stacks);
+void co_pool_drain(void); /* unmaps this thread's idle stacks (before thread exit) */
+
+struct co_usage {                             /* of this thread */
+    unsigned stacks, stacks_max, stacks_idle; /* mapped now, at most, in the pool */
+    size_t stack_bytes;                       /* of each */
+};
+void co_usage(struct co_usage *);
+/* High-water marks: how deep a coroutine, and who had its stack before, went; and those
+ * did whose stacks are in the pool. Bytes, whole pages. Asks the kernel; costs nothing
+ * until then. */
+size_t co_stack_used(const struct co *);
+size_t co_stack_used_max(void);
+
+/* --- back ends: backend.c --- */
+
+/* "auto", "asm", "ucontext", "sigaltstack" or "thread", for this thread from now on and
+ * others from their first coroutine on. 0; with err: -EINVAL no such name; -ENOTSUP it
+ * can't work here; -EBUSY this thread has coroutines that haven't ended. */
+int co_set_backend(const char *name, struct error *err);
+const char *co_backend(void); /* this thread's */
+/* The i-th there is; NULL: no more. summary may be NULL. */
+const char *co_backend_name(unsigned i, const char **summary);
 
 #endif

@@ -34,10 +34,12 @@ static void nests(void *arg)
 
 static double least(double a, double b) { return a < b ? a : b; }
 
-int main(void)
+int main(int argc, char **argv)
 {
     enum { TRIALS = 50, NESTED = 1000 };
     uint64_t n = 400000;
+    if (co_set_backend(argc > 1 ? argv[1] : "auto", NULL) < 0)
+        return 2;
     double enter_ns = 1e9, life_ns = 1e9, nested_ns = 1e9;
 
     for (int trial = 0; trial < TRIALS; trial++) {

@@ -1,7 +1,6 @@
 /*
- * Intent: enter and yield pass control in the order they say, coroutines nest, stacks are
- * reused without a system call or malloc, and every misuse aborts. Built once for each
- * back end.
+ * Intent: enter and yield pass control in the order they say, coroutines nest, and every
+ * misuse aborts.
  */
 #include "core/coroutine/coroutine.h"
 
@@ -12,32 +11,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-/* The program is linked with --wrap for these (mmap64: with 64-bit offsets mmap is a name
- * for it). */
-static unsigned maps, mallocs;
-void *__real_mmap64(void *, size_t, int, int, int, off_t);
-void *__wrap_mmap64(void *, size_t, int, int, int, off_t);
-void *__real_malloc(size_t);
-void *__wrap_malloc(size_t);
-
-void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t off)
-{
-    maps++;
-    return __real_mmap64(addr, len, prot, flags, fd, off);
-}
-
-void *__wrap_malloc(size_t len)
-{
-    mallocs++;
-    return __real_malloc(len);
-}
+#include "tests/coroutine/backend_test.h"
 
 static char trace[256];
 static void note(const char *what) { strcat(trace, what); }
@@ -151,7 +131,7 @@ static void nests(void *arg)
 static void nesting_goes_deep(void **state)
 {
     (void)state;
-    unsigned depth = 3000; /* beyond what the pool keeps */
+    unsigned depth = 3000; /* beyond the pool's limit */
 
     nests(&depth);
     assert_int_equal(nested, 3000);
@@ -202,86 +182,6 @@ static void ready_run_oldest_first_and_once_a_turn(void **state)
     assert_false(co_has_ready());
     assert_false(co_run_ready());
     assert_string_equal(trace, "ab.ab.");
-}
-
-/* --- the pool ------------------------------------------------------------------------ */
-
-static void yields_once(void *arg)
-{
-    (void)arg;
-    co_yield ();
-}
-
-static void spin_pool(unsigned n)
-{
-    struct co *co[64];
-
-    while (n--) {
-        for (int i = 0; i < 64; i++)
-            co_enter(co[i] = co_create(yields_once, NULL));
-        for (int i = 0; i < 64; i++)
-            co_enter(co[i]);
-    }
-}
-
-static void steady_state_maps_and_mallocs_nothing(void **state)
-{
-    (void)state;
-    spin_pool(1);
-    unsigned maps_before = maps, mallocs_before = mallocs;
-    assert_true(maps_before >= 64);
-    spin_pool(100);
-    assert_int_equal(maps, maps_before);
-    assert_int_equal(mallocs, mallocs_before);
-}
-
-static void pool_is_last_in_first_out(void **state)
-{
-    (void)state;
-    struct co *a = co_create(yields_once, NULL), *b = co_create(yields_once, NULL);
-
-    co_enter(a), co_enter(b);
-    co_enter(a), co_enter(b); /* b ended last */
-    assert_ptr_equal(co_create(yields_once, NULL), b);
-    assert_ptr_equal(co_create(yields_once, NULL), a);
-    co_enter(b), co_enter(a), co_enter(b), co_enter(a);
-}
-
-static void pool_is_bounded(void **state)
-{
-    (void)state;
-    enum { N = 1500 };
-    static struct co *co[N];
-
-    co_pool_drain();
-    for (int i = 0; i < N; i++)
-        co_enter(co[i] = co_create(yields_once, NULL));
-    for (int i = 0; i < N; i++)
-        co_enter(co[i]);
-    unsigned before = maps;
-    for (int i = 0; i < N; i++)
-        co_enter(co[i] = co_create(yields_once, NULL));
-    assert_int_equal(maps - before, N - 1024);
-    for (int i = 0; i < N; i++)
-        co_enter(co[i]);
-    co_pool_drain();
-}
-
-static void stacks_differ_in_colour(void **state)
-{
-    (void)state;
-    struct co *co[16];
-    unsigned same = 0;
-
-    co_pool_drain();
-    for (int i = 0; i < 16; i++)
-        co_enter(co[i] = co_create(yields_once, NULL));
-    for (int i = 0; i < 16; i++)
-        for (int j = 0; j < i; j++)
-            same += (((uintptr_t)co[i] ^ (uintptr_t)co[j]) & 4095) == 0;
-    assert_int_equal(same, 0);
-    for (int i = 0; i < 16; i++)
-        co_enter(co[i]);
 }
 
 /* --- misuse -------------------------------------------------------------------------- */
@@ -363,20 +263,55 @@ static void misuse_unlock_not_owner(void)
     struct co_mutex m = {0};
     co_enter(co_create(unlocks, &m));
 }
+static void ends_with(void *arg) { co_mutex_lock(arg); }
+static void misuse_end_with_a_lock(void)
+{
+    struct co_mutex m = {0};
+    co_enter(co_create(ends_with, &m));
+}
+static void shares_then_wants_alone(void *arg)
+{
+    co_rwlock_exclusive(arg);
+    co_rwlock_shared(arg);
+}
+static void misuse_share_what_is_owned(void)
+{
+    struct co_rwlock l = {0};
+    co_enter(co_create(shares_then_wants_alone, &l));
+}
+static void unlocks_rwlock(void *arg) { co_rwlock_unlock(arg); }
+static void misuse_unlock_free_rwlock(void)
+{
+    struct co_rwlock l = {0};
+    co_enter(co_create(unlocks_rwlock, &l));
+}
+static void downgrades(void *arg)
+{
+    co_rwlock_shared(arg);
+    co_rwlock_downgrade(arg);
+}
+static void misuse_downgrade_shared(void)
+{
+    struct co_rwlock l = {0};
+    co_enter(co_create(downgrades, &l));
+}
 static void misuse_overflow(void)
 {
     /* the guard page is right below the stack */
     struct co *co = co_create(does_nothing, NULL);
     volatile char *p = (char *)co;
-    for (size_t i = 0; i < (300u << 10); i += 512)
+    struct co_usage u;
+    co_usage(&u);
+    for (size_t i = 0; i < u.stack_bytes + (16u << 10); i += 512)
         p[-(ptrdiff_t)i] = 1;
 }
 
 static void dies_of(void (*fn)(void), int signal)
 {
     int status;
-    pid_t pid = fork();
 
+    co_pool_drain(); /* the child has no threads but this one */
+    pid_t pid = fork();
     if (pid == 0) {
         for (int i = 1; i < NSIG; i++)
             sigaction(i, &(struct sigaction){.sa_handler = SIG_DFL},
@@ -410,11 +345,16 @@ static void misuse_aborts(void **state)
     dies_of(misuse_lock_outside, SIGABRT);
     dies_of(misuse_lock_twice, SIGABRT);
     dies_of(misuse_unlock_not_owner, SIGABRT);
+    dies_of(misuse_end_with_a_lock, SIGABRT);
+    dies_of(misuse_share_what_is_owned, SIGABRT);
+    dies_of(misuse_unlock_free_rwlock, SIGABRT);
+    dies_of(misuse_downgrade_shared, SIGABRT);
     dies_of(misuse_overflow, SIGSEGV);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    backend_from_args(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(enter_and_yield_alternate, setup),
         cmocka_unit_test_setup(yield_returns_to_who_entered, setup),
@@ -422,10 +362,6 @@ int main(void)
         cmocka_unit_test(nesting_goes_deep),
         cmocka_unit_test(stack_is_large),
         cmocka_unit_test_setup(ready_run_oldest_first_and_once_a_turn, setup),
-        cmocka_unit_test(steady_state_maps_and_mallocs_nothing),
-        cmocka_unit_test(pool_is_last_in_first_out),
-        cmocka_unit_test(pool_is_bounded),
-        cmocka_unit_test(stacks_differ_in_colour),
         cmocka_unit_test(misuse_aborts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "tests/coroutine/backend_test.h"
+
 static char trace[256];
 static struct co_mutex mutex;
 static struct co_queue queue;
@@ -149,8 +151,9 @@ static void mutex_excludes(void **state)
     assert_int_equal(n, 1000);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    backend_from_args(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(mutex_hands_over_in_order, setup),
         cmocka_unit_test_setup(queue_wait_drops_and_retakes_the_mutex, setup),
