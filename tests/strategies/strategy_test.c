@@ -34,6 +34,7 @@ int world_setup(void **state)
     w->env = sim ? env_sim(1) : env_real(1);
     w->engine = (struct loop_options){.engine = engine_name, .depth = 64};
     w->format = "qcow2";
+    w->settings = settings;
     w->depth = 16;
     w->grow = 4 * MIB;
     w->cache = 256 * KIB;

@@ -27,6 +27,7 @@ struct world {
     struct loop *loop;
     struct loop_options engine;
     const struct strategy *strategy;
+    const char *settings; /* of main(); may be NULL */
     struct image_node *top;
     struct strategy_image *image;
     uint64_t size;

@@ -69,6 +69,36 @@ static void discard_under_rewrite(void **state)
     }
 }
 
+/* Four cold reads whose metadata is in four slices. A lock kept across metadata I/O makes
+ * them wait for each other, and so does a frozen queue; else their reads overlap. Told by
+ * virtual time, which is exact. */
+static void cold_reads_wait_only_if_held(void **state)
+{
+    struct world *w = *state;
+    const uint64_t delay_ns = 10000000, reach = 32 * KIB; /* of a slice */
+    bool held = !strcmp(w->strategy->name, "freeze-thaw") ||
+                (w->settings && strstr(w->settings, "hold=metadata"));
+    unsigned at_once = w->settings && strstr(w->settings, "workers=2") ? 2 : 4;
+    if (!w->env->simulated)
+        return;
+    shell("qemu-img create -q -f qcow2 -o cluster_size=512 top.qcow2 1M");
+    shell("qemu-io -c 'write -P 0x33 0 1M' top.qcow2");
+    world_model(w, MIB);
+    memset(w->model, 0x33, MIB);
+    w->filters = "delay:metadata-read=10ms";
+    world_open(w);
+    struct job *jobs[4];
+    uint64_t began_ns = env_now_ns(w->env);
+    for (unsigned i = 0; i < 4; i++)
+        jobs[i] = job_start(w, GUEST_READ, i * 2 * reach, 512, 0);
+    run_all(w);
+    uint64_t took_ns = env_now_ns(w->env) - began_ns;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(job_end(jobs[i]), 0);
+    assert_int_equal(took_ns / delay_ns, held ? 4 : 4 / at_once);
+    w->filters = NULL;
+}
+
 /* --- a crowd ------------------------------------------------------------------------ */
 
 enum { CROWD = 24, CELL = 1000 };
@@ -170,8 +200,11 @@ static void crowd_few_clusters(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 static const struct CMUnitTest tests[] = {
-    T(two_allocate_one_cluster), T(discard_under_rewrite),
-    T(crowd_small_clusters),     T(crowd_through),
+    T(two_allocate_one_cluster),
+    T(discard_under_rewrite),
+    T(cold_reads_wait_only_if_held),
+    T(crowd_small_clusters),
+    T(crowd_through),
     T(crowd_few_clusters),
 };
 TEST_MAIN(tests)
