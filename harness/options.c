@@ -30,8 +30,7 @@ static const struct option_def defs[] = {
      .help = "NAME[:setting=value,...], ./mine.so, a comma list, or all"},
     {"engine", "ioengine", TEXT, AT(engine),
      .help = "NAME[:setting=value,...]: sync, threads, posix-aio, linux-aio (libaio), "
-             "io_uring, "
-             "sim; `asyncow engines` lists their settings"},
+             "io_uring, libuv, sim, auto; `asyncow engines` lists them"},
     {"direct", NULL, FLAG, AT(direct), .help = "O_DIRECT on the host"},
     {"metadata-writes", NULL, CHOICE, AT(through), .choices = "back|through",
      .of_bool = true,
@@ -47,7 +46,7 @@ static const struct option_def defs[] = {
     {"batch", NULL, COUNT, AT(batch), 0, 4096,
      .help = "most host I/Os per submission; 0: no limit"},
     {"workers", NULL, COUNT, AT(workers), 0, 1024,
-     .help = "threads of the engines `threads` and `posix-aio`; 0: their default"},
+     .help = "threads of the engines threads, posix-aio, libuv; 0: their default"},
     {"sim-model", NULL, TEXT, AT(sim_model), .help = "device model of the engine sim"},
     {"allow-write", NULL, FLAG, AT(allow_write),
      .help = "let a writing workload loose on an image that holds data"},

@@ -5,7 +5,7 @@
 #                         Nothing missing: returns at once and touches nothing.
 
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 git
-    libaio-dev liburing-dev zlib1g-dev libzstd-dev libjansson-dev libcmocka-dev"
+    libaio-dev liburing-dev libuv1-dev zlib1g-dev libzstd-dev libjansson-dev libcmocka-dev"
 PEER_PACKAGES="qemu-utils e2fsprogs fio gnuplot-nox"
 LINT_PACKAGES="clang libclang-rt-dev llvm clang-format clang-tidy cppcheck"
 

@@ -6,13 +6,8 @@
 #include <string.h>
 
 static const struct engine_ops *const engines[] = {
-    &engine_sync,
-    &engine_threads,
-    &engine_posix_aio,
-    &engine_linux_aio,
-    &engine_io_uring,
-    &engine_sim,
-    NULL,
+    &engine_sync,     &engine_threads, &engine_posix_aio, &engine_linux_aio,
+    &engine_io_uring, &engine_libuv,   &engine_sim,       NULL,
 };
 static const struct setting no_settings[] = {{0}};
 

@@ -86,7 +86,7 @@ struct engine_ops {
 };
 
 extern const struct engine_ops engine_sync, engine_posix_aio, engine_threads,
-    engine_linux_aio, engine_io_uring, engine_sim;
+    engine_linux_aio, engine_io_uring, engine_libuv, engine_sim;
 
 /* By its name, whatever settings follow behind a colon. NULL: no such engine. */
 const struct engine_ops *engine_find(const char *spec);

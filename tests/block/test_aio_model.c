@@ -251,6 +251,7 @@ TESTS(posix_aio, "posix-aio")
 TESTS(posix_aio_poll, "posix-aio:completion=poll")
 TESTS(linux_aio, "linux-aio")
 TESTS(io_uring, "io_uring")
+TESTS(libuv, "libuv")
 
 static void sim_any(bool direct)
 {
@@ -331,6 +332,7 @@ int main(void)
                                        UNITS(posix_aio_poll),
                                        UNITS(linux_aio),
                                        UNITS(io_uring),
+                                       UNITS(libuv),
                                        cmocka_unit_test(sim_buffered),
                                        cmocka_unit_test(sim_direct),
                                        cmocka_unit_test(device_4096),
