@@ -31,7 +31,10 @@ static void reach(struct world *w, uint64_t end)
 void world_load(struct world *w, const char *path)
 {
     FILE *f = fopen(path, "rb");
-    assert(f);
+    if (!f) {
+        perror(path);
+        abort();
+    }
     fseek(f, 0, SEEK_END);
     reach(w, (uint64_t)ftell(f));
     rewind(f);
