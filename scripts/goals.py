@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 
 import bench
@@ -218,4 +219,5 @@ def main(argv):
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that images are removed
     sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import time
 
@@ -499,4 +500,5 @@ def main(argv):
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that images are removed
     sys.exit(main(sys.argv[1:]))
