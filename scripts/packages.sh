@@ -8,6 +8,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 git
     libaio-dev liburing-dev libuv1-dev zlib1g-dev libzstd-dev libjansson-dev libcmocka-dev"
 PEER_PACKAGES="qemu-utils e2fsprogs fio gnuplot-nox"
 LINT_PACKAGES="clang libclang-rt-dev llvm clang-format clang-tidy cppcheck"
+CROSS_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user valgrind"
 
 installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | head -n 1)" = installed ]
@@ -17,6 +18,7 @@ installed() {
 alternatives() {
     case $1 in
     gnuplot-nox) echo "gnuplot-nox gnuplot-qt gnuplot-x11" ;;
+    qemu-user) echo "qemu-user qemu-user-static" ;;
     pkg-config) echo "pkgconf pkg-config" ;;
     *) echo "$1" ;;
     esac

@@ -18,6 +18,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#else
+#define VALGRIND_MAKE_MEM_DEFINED(addr, len) ((void)(addr), (void)(len))
+#endif
 
 static void jump_change(struct co_ctx *from, struct co_ctx *to)
 {
@@ -132,6 +137,8 @@ static int sigaltstack_init(struct co_ctx *ctx, char *bottom, char *top,
     must(sigaltstack(&old_stack, NULL));
     must(sigaction(SIGUSR2, &old, NULL));
     birth.ctx = NULL;
+    /* To valgrind the handler's frame has gone. */
+    VALGRIND_MAKE_MEM_DEFINED(bottom, (size_t)(top - bottom));
     must(pthread_mutex_unlock(&lock));
     return 0;
 }
