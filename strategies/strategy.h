@@ -1,8 +1,8 @@
 /*
  * What a strategy is to the rest of the program: one exported table.
  *
- * A strategy is a shared module with core/qcow2 compiled in (hidden visibility). What is
- * common to all (loop, engines, files, clock, coroutines) lives once in the program,
+ * A strategy is a shared module with core/qcow2 compiled in (hidden visibility). What
+ * is common to all (loop, engines, files, clock, coroutines) lives once in the program,
  * which exports it; STRATEGY_ABI is the version of all those headers together.
  *
  * Calls are for the thread that owns the loop. done() comes from a turn of that loop,
@@ -31,9 +31,10 @@ enum guest_op {
     GUEST_OPS
 };
 
-/* One request of the guest. The submitter's struct, unmoved until done(). Any alignment;
- * the range must lie inside the disk (else -EINVAL). The module's own state for it lives
- * in slots that it preallocated at open for `depth` requests (more than that wait). */
+/* One request of the guest. The submitter's struct, unmoved until done(). Any
+ * alignment; the range must lie inside the disk (else -EINVAL). The module's own state
+ * for it lives in slots that it preallocated at open for `depth` requests (more than
+ * that wait). */
 struct guest_req {
     enum guest_op op;
     uint64_t offset, len; /* bytes; len is the sum of iov for READ and WRITE */
@@ -76,8 +77,8 @@ struct strategy {
      * The image is right either way. */
     void (*cancel)(struct strategy_image *, struct guest_req *);
     /* Admits nothing new (submissions queue up) and turns the loop until all that was
-     * admitted has ended. Nests; drain_end of the outermost admits again. Not from inside
-     * done(): the request would wait for those behind it in the same turn. */
+     * admitted has ended. Nests; drain_end of the outermost admits again. Not from
+     * inside done(): the request would wait for those behind it in the same turn. */
     void (*drain_begin)(struct strategy_image *);
     void (*drain_end)(struct strategy_image *);
     void (*stats)(struct strategy_image *, struct strategy_stats *);

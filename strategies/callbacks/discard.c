@@ -67,7 +67,7 @@ static void zeros_written(struct cb_request *r, int ret)
     cb_write_range(r, guest, step, &r->zero.iov, 1, zeros_written);
 }
 
-/* Zeros as data. In steps that end where clusters do, so that none is copied in between. */
+/* Zeros as data, in steps that end where clusters do: none is copied in between. */
 void cb_write_zeros(struct cb_request *r, uint64_t guest, uint64_t len, cb_then *then)
 {
     r->zero.guest = guest;

@@ -5,8 +5,8 @@
  *                              |  (each stores a continuation in settle.c and returns)
  *   done() <- finish <- the last continuation
  *
- * done() never comes from inside submit(): a request that gets to its end there (nothing
- * to wait for, or an error) finishes in a bottom half.
+ * done() never comes from inside submit(): a request that gets to its end there
+ * (nothing to wait for, or an error) finishes in a bottom half.
  */
 #include "strategies/callbacks/model.h"
 
@@ -21,7 +21,7 @@ static const struct setting settings[] = {
     {NULL, NULL, NULL, NULL},
 };
 
-/* --- opening ------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------- */
 
 static void tell_cancelled(struct loop_bh *bh)
 {
@@ -101,7 +101,7 @@ struct alone {
 
 static void alone_done(struct guest_req *g) { ((struct alone *)g)->done = true; }
 
-/* Runs the one request that a state other than CB_RUNNING has: load, or close's sync. */
+/* Runs the one request that a state but CB_RUNNING has: load, or close's sync. */
 static int run_alone(struct strategy_image *image, enum cb_state state)
 {
     struct alone a = {.g = {.op = GUEST_FLUSH, .done = alone_done}};
@@ -185,7 +185,7 @@ void cb_load(struct cb_request *r)
     load_next(r);
 }
 
-/* --- requests ----------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------- */
 
 void cb_submit(struct strategy_image *image, struct guest_req *g)
 {

@@ -1,7 +1,7 @@
 /*
  * Making things durable: the guest's flush, the sync that metadata-writes=through puts
- * before completion, and the last one before closing. What must be written in which order
- * is the core's to say; here it is only run to its end.
+ * before completion, and the last one before closing. What must be written in which
+ * order is the core's to say; here it is only run to its end.
  */
 #include "strategies/callbacks/model.h"
 
@@ -9,7 +9,7 @@
 
 void cb_flush(struct cb_request *r) { cb_sync(r, cb_finish); }
 
-/* metadata-writes=through: what the request changed is on the disk before it completes. */
+/* metadata-writes=through: what a request changed is on the disk before it ends. */
 void cb_through(struct cb_request *r)
 {
     if (r->image->through && r->changed)

@@ -2,13 +2,14 @@
  * Callbacks: a request is a struct that says how far it has come. Nobody waits: whoever
  * would stores what comes next, a continuation, and returns to the loop.
  *
- * The guard is that nothing runs at the same time: one thread, and between cb_begin() and
- * cb_end() no continuation is called (asserted). The price is that all state lives in the
- * request, and that a function ends where a wait begins.
+ * The guard is that nothing runs at the same time: one thread, and between cb_begin()
+ * and cb_end() no continuation is called (asserted). The price is that all state lives
+ * in the request, and that a function ends where a wait begins.
  *
- * How it reads: cb_foo(r, ..., then) does foo and calls then(r, ret) once, perhaps before
- * it returns. Statics named foo_again() repeat a verb of the core after its need has been
- * settled; foo_done(), foo_mapped() and the like are called when that has happened.
+ * How it reads: cb_foo(r, ..., then) does foo and calls then(r, ret) once, perhaps
+ * before it returns. Statics named foo_again() repeat a verb of the core after its need
+ * has been settled; foo_done(), foo_mapped() and the like are called when that has
+ * happened.
  */
 #ifndef CALLBACKS_MODEL_H
 #define CALLBACKS_MODEL_H

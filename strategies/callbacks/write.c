@@ -1,7 +1,7 @@
 /*
- * Writes. Each step plans as much of the range as the core puts in one place, gathers the
- * bytes around it that an allocation must copy, writes head, data and tail in one go, and
- * commits.
+ * Writes. Each step plans as much of the range as the core puts in one place, gathers
+ * the bytes around it that an allocation must copy, writes head, data and tail in one
+ * go, and commits.
  *
  *   write_next -> cb_plan -> write_planned -> cb_write_cow -> write_copied
  *              -> cb_write_data -> write_written (commit) -> write_next ...
@@ -97,7 +97,7 @@ static void plan_again(struct cb_request *r, int ret)
         r->write.plan_then(r, ret);
 }
 
-/* Sleeps here while a write to the same L2 entries is in flight; holds no other then. */
+/* Sleeps here while a write to the same L2 entries is in flight, holding no other. */
 void cb_plan(struct cb_request *r, cb_then *then)
 {
     r->write.w = (struct qcow2_write){0};

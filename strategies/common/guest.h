@@ -1,7 +1,7 @@
 /*
  * Guest requests as they arrive: whether they can be run at all, and the queue in which
- * they wait to be admitted, first come, first served. Linked through guest_req itself, so
- * queueing allocates nothing.
+ * they wait to be admitted, first come, first served. Linked through guest_req itself,
+ * so queueing allocates nothing.
  */
 #ifndef STRATEGIES_GUEST_H
 #define STRATEGIES_GUEST_H
@@ -11,8 +11,8 @@
 
 #include "strategies/strategy.h"
 
-/* 0, or why not: -EINVAL beyond the disk's end or too many parts, -EROFS a change to what
- * is read only. */
+/* 0, or why not: -EINVAL beyond the disk's end or too many parts, -EROFS a change to
+ * what is read only. */
 static inline int guest_check(const struct guest_req *g, uint64_t size, bool writable)
 {
     if (g->op == GUEST_FLUSH)

@@ -1,6 +1,6 @@
 /*
- * What the four strategies do alike towards the host. Nothing here submits or waits: who
- * calls does, each in its idiom.
+ * What the four strategies do alike towards the host. Nothing here submits or waits:
+ * who calls does, each in its idiom.
  */
 #include "strategies/common/host.h"
 

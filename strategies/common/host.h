@@ -1,6 +1,6 @@
 /*
- * The host's side of a request, as far as it is not about waiting: which aio an I/O that
- * the core owes becomes, buffers that are kept, vectors, and zeros to write.
+ * The host's side of a request, as far as it is not about waiting: which aio an I/O
+ * that the core owes becomes, buffers that are kept, vectors, and zeros to write.
  */
 #ifndef STRATEGIES_HOST_H
 #define STRATEGIES_HOST_H
@@ -17,7 +17,8 @@
 #define from_member(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
 
 /* Memory that grows to what a request once needed and is kept for the next one, so that
- * steady state allocates nothing. Aligned for direct I/O; contents don't survive growth. */
+ * steady state allocates nothing. Aligned for direct I/O; contents don't survive
+ * growth. */
 struct host_buf {
     void *p;
     size_t cap; /* bytes */
@@ -29,11 +30,11 @@ void host_buf_free(struct host_buf *);
 #define HOST_ZEROS_MAX ((size_t)2 << 20) /* bytes: the largest cluster */
 void *host_zeros(void);
 
-/* How many of the bytes [skip, skip + len) of iov fit into `max` entries; at least one. */
+/* How many of the bytes [skip, skip + len) of iov fit into `max` entries. */
 uint64_t host_fit(const struct iovec *iov, int cnt, size_t skip, uint64_t len, int max);
 
-/* Fills *aio (and *iov) with step 0, 1, ... of what the core owes. true: a step follows.
- * COPY takes two, through `copy`, io->len bytes; all others take one. */
+/* Fills *aio (and *iov) with step 0, 1, ... of what the core owes. true: a step
+ * follows. COPY takes two, through `copy`, io->len bytes; all others take one. */
 bool host_owed(struct aio *, struct iovec *, const struct qcow2_io *, struct blk_file *,
                void *copy, unsigned step);
 

@@ -33,7 +33,7 @@ int co_zero(struct co_request *r)
     return ret < 0 ? ret : co_through(r);
 }
 
-/* Zeros as data. In steps that end where clusters do, so that none is copied in between. */
+/* Zeros as data, in steps that end where clusters do: none is copied in between. */
 int co_write_zeros(struct co_request *r, uint64_t guest, uint64_t len)
 {
     int ret = 0;

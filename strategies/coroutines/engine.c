@@ -5,9 +5,9 @@
  *                              |  (yields in settle.c; entered again from the loop)
  *   done() <- finish <- bottom half <- the coroutine's end
  *
- * The bottom half keeps two promises: done() never comes from inside submit(), though the
- * coroutine may run to its end there; and it runs outside any coroutine, whose stack is
- * none of the guest's business.
+ * The bottom half keeps two promises: done() never comes from inside submit(), though
+ * the coroutine may run to its end there; and it runs outside any coroutine, whose
+ * stack is none of the guest's business.
  */
 #include "strategies/coroutines/model.h"
 
@@ -24,7 +24,7 @@ static const struct setting settings[] = {
     {NULL, NULL, NULL, NULL},
 };
 
-/* --- opening ------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------- */
 
 static void tell_cancelled(struct loop_bh *bh)
 {
@@ -104,7 +104,7 @@ struct alone {
 
 static void alone_done(struct guest_req *g) { ((struct alone *)g)->done = true; }
 
-/* Runs the one request that a state other than CO_RUNNING has: load, or close's sync. */
+/* Runs the one request that a state but CO_RUNNING has: load, or close's sync. */
 static int run_alone(struct strategy_image *image, enum co_state state)
 {
     struct alone a = {.g = {.op = GUEST_FLUSH, .done = alone_done}};
@@ -169,7 +169,7 @@ int co_load(struct co_request *r)
     return ret;
 }
 
-/* --- requests ----------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------- */
 
 void co_submit(struct strategy_image *image, struct guest_req *g)
 {

@@ -7,8 +7,8 @@
  *    co_end() wakes whom the core names and gives it back.
  *  - Never held across guest data I/O, decompression, or a sleep on a channel. Held
  *    across the metadata I/O that a verb owes only with hold=metadata.
- *  - One lock at a time: a request leaves a node before it goes down to its backing node.
- * Everything else needs no lock: one thread, and a coroutine is only left where it yields.
+ *  - One lock at a time: a request leaves a node before it goes down the chain.
+ * All else needs no lock: one thread, and a coroutine is only left where it yields.
  */
 #ifndef COROUTINES_MODEL_H
 #define COROUTINES_MODEL_H

@@ -1,10 +1,10 @@
 /*
  * The only file that waits: it yields. Who yields here is entered again by a completion
- * (co_enter, from the loop) or by another request's co_end() (co_wake, so that the waker
- * runs on undisturbed).
+ * (co_enter, from the loop) or by another request's co_end() (co_wake, so that the
+ * waker runs on undisturbed).
  *
- * "In one step": between giving the lock back and yielding no other coroutine can run, so
- * co_sleep() misses no wake-up.
+ * "In one step": between giving the lock back and yielding no other coroutine can run,
+ * so co_sleep() misses no wake-up.
  */
 #include "strategies/coroutines/model.h"
 
@@ -34,8 +34,8 @@ int co_settle(struct co_request *r, struct co_node *node, int verdict)
     return ret == 0 && r->cancelled ? -ECANCELED : ret;
 }
 
-/* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could never
- * come to an end. */
+/* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could
+ * never come to an end. */
 void co_sleep(struct co_request *r, struct co_node *node)
 {
     co_wake_sleepers(node); /* before r lies down, or it would be woken for old news */

@@ -67,7 +67,7 @@ static void zeros_written(struct ft_request *r, int ret)
         ft_start(r, zeros_next);
 }
 
-/* Zeros as data. In steps that end where clusters do, so that none is copied in between. */
+/* Zeros as data, in steps that end where clusters do: none is copied in between. */
 void ft_write_zeros(struct ft_request *r, uint64_t guest, uint64_t len, ft_then *then)
 {
     r->zero.guest = guest;

@@ -20,7 +20,7 @@ static const struct setting settings[] = {
     {NULL, NULL, NULL, NULL},
 };
 
-/* --- opening ------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------- */
 
 static void tell_cancelled(struct loop_bh *bh)
 {
@@ -100,7 +100,7 @@ struct alone {
 
 static void alone_done(struct guest_req *g) { ((struct alone *)g)->done = true; }
 
-/* Runs the one request that a state other than FT_RUNNING has: load, or close's sync. */
+/* Runs the one request that a state but FT_RUNNING has: load, or close's sync. */
 static int run_alone(struct strategy_image *image, enum ft_state state)
 {
     struct alone a = {.g = {.op = GUEST_FLUSH, .done = alone_done}};
@@ -164,7 +164,7 @@ int ft_load(struct ft_request *r)
     return ret;
 }
 
-/* --- requests ----------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------- */
 
 void ft_submit(struct strategy_image *image, struct guest_req *g)
 {

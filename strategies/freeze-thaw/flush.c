@@ -1,7 +1,7 @@
 /*
  * Making things durable: the guest's flush, the sync that metadata-writes=through puts
- * before completion, and the last one before closing. What must be written in which order
- * is the core's to say; here it is only run to its end.
+ * before completion, and the last one before closing. What must be written in which
+ * order is the core's to say; here it is only run to its end.
  */
 #include "strategies/freeze-thaw/model.h"
 
@@ -10,8 +10,8 @@
 /* A phase. */
 void ft_flush(struct ft_request *r) { ft_finish(r, ft_sync(r)); }
 
-/* metadata-writes=through: what the request changed is on the disk before it completes. A
- * phase of its own, for this is metadata I/O after the data, and must be guarded like
+/* metadata-writes=through: what the request changed is on the disk before it completes.
+ * A phase of its own, for this is metadata I/O after the data, and must be guarded like
  * that before it. */
 void ft_through(struct ft_request *r)
 {

@@ -1,12 +1,12 @@
 /*
- * Freeze/thaw: a request's metadata is done straight on in a coroutine, while the queue of
- * requests is frozen; thawed, the coroutine submits the data and is gone. The data
+ * Freeze/thaw: a request's metadata is done straight on in a coroutine, while the queue
+ * of requests is frozen; thawed, the coroutine submits the data and is gone. The data
  * completes by callback.
  *
  * What a freeze keeps out, and what not:
- *  - No request is admitted while the queue is frozen, and no other phase of one already
- *    admitted does metadata: ft_begin() waits its turn. Those in turn come before those
- *    not yet admitted.
+ *  - No request is admitted while the queue is frozen, and no other phase of one
+ *    already admitted does metadata: ft_begin() waits its turn. Those in turn come
+ *    before those not yet admitted.
  *  - Completions go on: commit, abort, unmap are pure memory and run in the callback,
  *    whoever has frozen the queue. What a completion still needs of metadata (the next
  *    part of the range, a sync) starts a phase, in a coroutine, that freezes again.
@@ -120,14 +120,14 @@ int ft_close(struct strategy_image *);
  * coroutines and may yield. */
 void ft_begin(struct ft_node *); /* freeze */
 void ft_end(struct ft_node *);   /* thaw */
-/* Settles what a verb needs, frozen before and after. 0: repeat the verb. Negative: give
- * its ticket up. */
+/* Settles what a verb needs, frozen before and after. 0: repeat the verb. Negative:
+ * give its ticket up. */
 int ft_settle(struct ft_request *, struct ft_node *, int verdict);
 void ft_sleep(struct ft_request *, struct ft_node *);
 void ft_wake_sleepers(struct ft_node *);
 int ft_owed(struct ft_request *, struct ft_node *);
-/* aio as host_data() filled it. With then, submits it: 0: then() will be called; negative:
- * it won't. Without, waits for it. */
+/* aio as host_data() filled it. With then, submits it: 0: then() will be called;
+ * negative: it won't. Without, waits for it. */
 int ft_transfer(struct ft_request *, ft_then *then);
 int ft_decompress(struct ft_request *, const struct ft_where *);
 void ft_defer(struct ft_request *);

@@ -1,11 +1,11 @@
 /*
- * Reads. A range is read extent by extent: find where the next bytes are (frozen), bring
- * them (thawed), let go. An extent stays pinned from ft_map() to ft_unmap(), so what a
- * concurrent discard frees is not reused under the read.
+ * Reads. A range is read extent by extent: find where the next bytes are (frozen),
+ * bring them (thawed), let go. An extent stays pinned from ft_map() to ft_unmap(), so
+ * what a concurrent discard frees is not reused under the read.
  *
  * Data that goes straight to the guest completes by callback, and the phase is over; if
- * more of the range is left, the callback starts another. What must be prepared in memory
- * (a compressed cluster, a copy for a write) is waited for in the phase, as the
+ * more of the range is left, the callback starts another. What must be prepared in
+ * memory (a compressed cluster, a copy for a write) is waited for in the phase, as the
  * synchronous code did that the proposal would have wrapped.
  */
 #include "strategies/freeze-thaw/model.h"

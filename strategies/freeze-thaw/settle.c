@@ -9,7 +9,8 @@
 
 #include <errno.h>
 
-/* Freeze. A phase that finds the queue frozen is handed the freeze when its turn comes. */
+/* Freeze. A phase that finds the queue frozen is handed the freeze when its turn
+ * comes. */
 void ft_begin(struct ft_node *node)
 {
     struct strategy_image *image = node->image;

@@ -77,7 +77,7 @@ void ft_write_range(struct ft_request *r, uint64_t guest, uint64_t len,
     write_next(r);
 }
 
-/* Sleeps here while a write to the same L2 entries is in flight; holds no other then. */
+/* Sleeps here while a write to the same L2 entries is in flight, holding no other. */
 int ft_plan(struct ft_request *r, uint64_t guest, uint64_t len, struct qcow2_write *w)
 {
     struct ft_node *node = r->image->nodes;

@@ -33,7 +33,7 @@ int tp_zero(struct tp_request *r)
     return ret < 0 ? ret : tp_through(r);
 }
 
-/* Zeros as data. In steps that end where clusters do, so that none is copied in between. */
+/* Zeros as data, in steps that end where clusters do: none is copied in between. */
 int tp_write_zeros(struct tp_request *r, uint64_t guest, uint64_t len)
 {
     int ret = 0;

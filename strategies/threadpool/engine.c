@@ -6,7 +6,8 @@
  *   done() <- finish <- bottom half on the submitter's loop <- finished
  *
  * Completions are handed back in batches: one posted bottom half takes all that have
- * gathered in `finished` when it runs, so a busy pool wakes the submitter once for many.
+ * gathered in `finished` when it runs, so a busy pool wakes the submitter once for
+ * many.
  */
 #include "strategies/threadpool/model.h"
 
@@ -28,7 +29,7 @@ static const struct setting settings[] = {
 
 #define WORKERS_MAX_DEFAULT 64 /* more only cost memory on the machines we know */
 
-/* --- opening ------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------- */
 
 #define WORKERS_MAX_DEFAULT 64 /* more only cost memory on the machines we know */
 
@@ -88,7 +89,7 @@ static int open_slots(struct strategy_image *image, unsigned depth)
     return 0;
 }
 
-/* --- workers ------------------------------------------------------------------------ */
+/* --- workers ---------------------------------------------------------------------- */
 
 static void loop_started(struct loop_bh *bh)
 {
@@ -184,7 +185,8 @@ static void stop_workers(struct strategy_image *image)
     }
 }
 
-/* Returns when every worker has its loop. On error those that run are for free_image(). */
+/* Returns when every worker has its loop. On error those that run are for
+ * free_image(). */
 static int start_workers(struct strategy_image *image)
 {
     int ret = 0;
@@ -213,8 +215,8 @@ static int start_workers(struct strategy_image *image)
     return ret;
 }
 
-/* A worker does one I/O at a time. The threads engine would put a second pool under this
- * one: a worker is such a thread itself, and calls pread. */
+/* A worker does one I/O at a time. The threads engine would put a second pool under
+ * this one: a worker is such a thread itself, and calls pread. */
 static void choose_engine(struct strategy_image *image,
                           const struct strategy_options *so)
 {
@@ -259,7 +261,7 @@ struct alone {
 
 static void alone_done(struct guest_req *g) { ((struct alone *)g)->done = true; }
 
-/* Runs the one request that a state other than TP_RUNNING has: load, or close's sync. */
+/* Runs the one request that a state but TP_RUNNING has: load, or close's sync. */
 static int run_alone(struct strategy_image *image, enum tp_state state)
 {
     struct alone a = {.g = {.op = GUEST_FLUSH, .done = alone_done}};
@@ -331,7 +333,7 @@ int tp_load(struct tp_request *r)
     return ret;
 }
 
-/* --- requests ----------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------- */
 
 void tp_submit(struct strategy_image *image, struct guest_req *g)
 {

@@ -1,7 +1,7 @@
 /*
  * Making things durable: the guest's flush, the sync that metadata-writes=through puts
- * before completion, and the last one before closing. What must be written in which order
- * is the core's to say; here it is only run to its end.
+ * before completion, and the last one before closing. What must be written in which
+ * order is the core's to say; here it is only run to its end.
  */
 #include "strategies/threadpool/model.h"
 
@@ -9,7 +9,7 @@
 
 int tp_flush(struct tp_request *r) { return tp_sync(r); }
 
-/* metadata-writes=through: what the request changed is on the disk before it completes. */
+/* metadata-writes=through: what a request changed is on the disk before it ends. */
 int tp_through(struct tp_request *r)
 {
     return r->image->through && r->changed ? tp_sync(r) : 0;

@@ -1,15 +1,17 @@
 /*
- * Thread pool: a request runs from start to end on a worker thread, which blocks where it
- * waits; a thread mutex guards the core.
+ * Thread pool: a request runs from start to end on a worker thread, which blocks where
+ * it waits; a thread mutex guards the core.
  *
  * Who may touch what:
  *  - tp_node.lock guards tp_node.core and what is marked below. tp_begin() takes it,
  *    tp_end() wakes whom the core names and gives it back. Never held across guest data
  *    I/O, decompression, or a sleep on a channel; across the metadata I/O that a verb
- *    owes only with hold=metadata. One node's lock at a time, and the pool's inside none.
+ *    owes only with hold=metadata. One node's lock at a time, and the pool's inside
+ *    none.
  *  - strategy_image.pool_lock guards what is handed between submitter and workers.
- *  - A tp_request belongs to the submitter until it is in `ready`, then to the worker that
- *    took it until it is in `finished`; but for `cancelled` and, under pool_lock, `worker`.
+ *  - A tp_request belongs to the submitter until it is in `ready`, then to the worker
+ *    that took it until it is in `finished`; but for `cancelled` and, under pool_lock,
+ *    `worker`.
  *  - All else is the submitter's: it is the thread that owns the loop.
  */
 #ifndef THREADPOOL_MODEL_H
@@ -122,7 +124,8 @@ void tp_drain_end(struct strategy_image *);
 void tp_stats(struct strategy_image *, struct strategy_stats *);
 int tp_close(struct strategy_image *);
 
-/* settle.c: all that waits, on a worker. All but tp_wake_sleepers() and tp_defer() block. */
+/* settle.c: all that waits, on a worker. All but tp_wake_sleepers() and tp_defer()
+ * block. */
 void tp_begin(struct tp_node *);
 void tp_end(struct tp_node *);
 /* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:

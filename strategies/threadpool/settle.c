@@ -42,8 +42,8 @@ int tp_settle(struct tp_request *r, struct tp_node *node, int verdict)
     return ret == 0 && r->cancelled ? -ECANCELED : ret;
 }
 
-/* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could never
- * come to an end. */
+/* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could
+ * never come to an end. */
 void tp_sleep(struct tp_request *r, struct tp_node *node)
 {
     tp_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
@@ -58,8 +58,8 @@ void tp_sleep(struct tp_request *r, struct tp_node *node)
     atomic_store_explicit(&node->held, true, memory_order_relaxed);
 }
 
-/* Oldest channel first, oldest sleeper first. Who then gets the mutex first is up to the
- * system: threads barge. */
+/* Oldest channel first, oldest sleeper first. Who then gets the mutex first is up to
+ * the system: threads barge. */
 void tp_wake_sleepers(struct tp_node *node)
 {
     qcow2_chan chan;
@@ -149,8 +149,8 @@ static void deferred(struct loop_bh *bh)
     }
 }
 
-/* Bottom half on the submitter's loop, posted from here. One takes all that has gathered
- * until it runs. */
+/* Bottom half on the submitter's loop, posted from here. One takes all that has
+ * gathered until it runs. */
 void tp_defer(struct tp_request *r)
 {
     struct strategy_image *image = r->image;

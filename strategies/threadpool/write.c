@@ -1,7 +1,7 @@
 /*
- * Writes. Each step plans as much of the range as the core puts in one place, gathers the
- * bytes around it that an allocation must copy, writes head, data and tail in one go, and
- * commits. The lock is held to plan and to commit, never for data.
+ * Writes. Each step plans as much of the range as the core puts in one place, gathers
+ * the bytes around it that an allocation must copy, writes head, data and tail in one
+ * go, and commits. The lock is held to plan and to commit, never for data.
  *
  * The completion half is guarded like the first: commit runs under the lock, and with
  * metadata-writes=through so does the metadata I/O after it (flush.c).
@@ -38,7 +38,7 @@ int tp_write_range(struct tp_request *r, uint64_t guest, uint64_t len,
     return ret;
 }
 
-/* Sleeps here while a write to the same L2 entries is in flight; holds no other then. */
+/* Sleeps here while a write to the same L2 entries is in flight, holding no other. */
 int tp_plan(struct tp_request *r, uint64_t guest, uint64_t len, struct qcow2_write *w)
 {
     struct tp_node *node = r->image->nodes;

@@ -1,10 +1,10 @@
 /*
- * What the tests of the strategies share: a world with one image, opened by one module, and
- * a model of its bytes.
+ * What the tests of the strategies share: a world with one image, opened by one module,
+ * and a model of its bytes.
  *
- * A program runs as: test MODULE ENGINE [SETTINGS]. Images are made by qemu-img; whatever a
- * test wrote is compared with the model through the strategy, after reopening, and as
- * qemu-img reads it, and qemu-img check must find nothing.
+ * A program runs as: test MODULE ENGINE [SETTINGS]. Images are made by qemu-img;
+ * whatever a test wrote is compared with the model through the strategy, after
+ * reopening, and as qemu-img reads it, and qemu-img check must find nothing.
  */
 #ifndef ASYNCOW_STRATEGY_TEST_H
 #define ASYNCOW_STRATEGY_TEST_H

@@ -1,6 +1,6 @@
 /*
- * Drain, cancel and failing I/O: every request is heard of exactly once, with the truth,
- * and the image stays right.
+ * Drain, cancel and failing I/O: every request is heard of exactly once, with the
+ * truth, and the image stays right.
  */
 #include "tests/strategies/strategy_test.h"
 
@@ -43,7 +43,8 @@ static unsigned count_done(struct job *const *jobs, unsigned n)
 }
 
 /* What was admitted ends before drain_begin() returns, all else waits for the last end:
- * also what a strategy has not admitted yet for reasons of its own, as a frozen queue. */
+ * also what a strategy has not admitted yet for reasons of its own, as a frozen
+ * queue. */
 static void drain_nests(void **state)
 {
     struct world *w = *state;
@@ -121,7 +122,8 @@ static void failed_data_write(void **state)
     assert_int_equal(run(w, GUEST_WRITE, 256 * KIB, 1000, 3), 0);
 }
 
-/* Arms the fault filter, which until then only counts: opening is none of its business. */
+/* Arms the fault filter, which until then only counts: opening is none of its
+ * business. */
 static void arm(struct world *w, const char *kind, uint64_t n, uint64_t times)
 {
     struct fault_plan plan = {.n = n, .times = times, .error = -EIO};

@@ -67,7 +67,8 @@ static void version_2_over_backing(void **state)
     assert_int_equal(run(w, GUEST_READ, 0, w->size, 0), 0);
 }
 
-/* Raw at the bottom, qcow2 between, each of another size; the middle one is compressed. */
+/* Raw at the bottom, qcow2 between, each of another size; the middle one is
+ * compressed. */
 static void backing_chain(void **state)
 {
     struct world *w = *state;

@@ -1,6 +1,6 @@
 /*
- * Requests that meet in one cluster, or in one slice of metadata, do not harm each other:
- * no byte that was acknowledged is lost, none turns up elsewhere.
+ * Requests that meet in one cluster, or in one slice of metadata, do not harm each
+ * other: no byte that was acknowledged is lost, none turns up elsewhere.
  */
 #include "tests/strategies/strategy_test.h"
 
@@ -69,9 +69,9 @@ static void discard_under_rewrite(void **state)
     }
 }
 
-/* Four cold reads whose metadata is in four slices. A lock kept across metadata I/O makes
- * them wait for each other, and so does a frozen queue; else their reads overlap. Told by
- * virtual time, which is exact. */
+/* Four cold reads whose metadata is in four slices. A lock kept across metadata I/O
+ * makes them wait for each other, and so does a frozen queue; else their reads overlap.
+ * Told by virtual time, which is exact. */
 static void cold_reads_wait_only_if_held(void **state)
 {
     struct world *w = *state;
@@ -99,7 +99,7 @@ static void cold_reads_wait_only_if_held(void **state)
     w->filters = NULL;
 }
 
-/* --- a crowd ------------------------------------------------------------------------ */
+/* --- a crowd ---------------------------------------------------------------------- */
 
 enum { CROWD = 24, CELL = 1000 };
 
