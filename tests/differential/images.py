@@ -56,10 +56,10 @@ def qemu_io(image, *commands, fmt='qcow2'):
     return out
 
 
-def raw_of(image, raw, snapshot=None):
+def raw_of(image, raw, snapshot=None, fmt='qcow2'):
     """What QEMU reads in the image, or in one of its snapshots."""
     which = ['-l', f'snapshot.name={snapshot}'] if snapshot else []
-    run('qemu-img', 'convert', '-q', '-f', 'qcow2', '-O', 'raw', *which, image, raw)
+    run('qemu-img', 'convert', '-q', '-f', fmt, '-O', 'raw', *which, image, raw)
 
 
 def same(a, b):

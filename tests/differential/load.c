@@ -153,13 +153,29 @@ static enum guest_op choose_op(struct load *l)
 static void discard_effect(const struct load *l, struct load_slot *s, uint64_t at,
                            uint64_t len)
 {
-    uint64_t start = at + l->cluster - 1, end = at + len;
+    uint64_t unit = l->discard_vague ? 1 : l->cluster;
+    uint64_t start = at + unit - 1, end = at + len;
 
-    start -= start % l->cluster;
+    start -= start % unit;
     if (end != l->m.size)
-        end -= end % l->cluster;
+        end -= end % unit;
     s->zero_at = start;
     s->zero_len = l->discard_ignored || end <= start ? 0 : end - start;
+}
+
+/* Mostly where nobody writes; where somebody does, whole sectors. */
+static bool claim(struct load *l, struct load_slot *s, uint64_t *at, uint64_t *len)
+{
+    if (load_random(l, 4) && model_written_to(&l->m, *at, *len))
+        return false;
+    if (!model_certain(&l->m, *at, *len)) { /* no part of what nobody knows */
+        *len = (*at + *len + SECTOR - 1) / SECTOR * SECTOR;
+        *at -= *at % SECTOR;
+        *len -= *at;
+    }
+    s->claim_at = *at;
+    s->claim_len = *len;
+    return model_claim(&l->m, *at, *len, *at % SECTOR || *len % SECTOR);
 }
 
 /* False: nothing started, as somebody writes there. */
@@ -171,12 +187,8 @@ static bool start(struct load *l, struct load_slot *s)
     choose_range(l, &at, &len);
     if (op == GUEST_FLUSH)
         at = len = 0;
-    if (op != GUEST_FLUSH && op != GUEST_READ) {
-        if (!model_claim(&l->m, at, len))
-            return false;
-        s->claim_at = at;
-        s->claim_len = len;
-    }
+    if (op != GUEST_FLUSH && op != GUEST_READ && !claim(l, s, &at, &len))
+        return false;
     s->req = (struct guest_req){.op = op, .offset = at, .len = len, .done = done};
     s->adopts = false;
     s->buf =
@@ -189,16 +201,16 @@ static bool start(struct load *l, struct load_slot *s)
         break;
     case GUEST_WRITE:
         fill(l, s->buf, at, len);
-        model_write(&l->m, at, len, s->buf);
+        s->writer = model_write(&l->m, at, len, s->buf);
         set_iov(l, s, len);
         break;
     case GUEST_ZERO:
-        model_write(&l->m, at, len, NULL);
+        s->writer = model_write(&l->m, at, len, NULL);
         break;
     case GUEST_DISCARD:
         discard_effect(l, s, at, len);
         if (s->zero_len)
-            model_write(&l->m, s->zero_at, s->zero_len, NULL);
+            s->writer = model_write(&l->m, s->zero_at, s->zero_len, NULL);
         break;
     default:
         s->began = l->m.clock;
@@ -207,25 +219,6 @@ static bool start(struct load *l, struct load_slot *s)
     l->started++;
     submit(l, s);
     return true;
-}
-
-/* It may have been done in part: what is there now stays there. */
-static void start_adopting(struct load *l, struct load_slot *s)
-{
-    uint64_t at = s->claim_at / SECTOR * SECTOR;
-    uint64_t len = (s->claim_at + s->claim_len + SECTOR - 1) / SECTOR * SECTOR - at;
-
-    s->claim_at = at;
-    s->claim_len = len;
-    s->req =
-        (struct guest_req){.op = GUEST_READ, .offset = at, .len = len, .done = done};
-    s->buf = s->mem;
-    s->iov[0] = (struct iovec){s->buf, len};
-    s->req.iov = s->iov;
-    s->req.iovcnt = 1;
-    s->adopts = true;
-    s->began = model_read(&l->m, at, len);
-    submit(l, s);
 }
 
 static void tell_byte(const struct load *l, const struct load_slot *s, uint64_t bad)
@@ -249,8 +242,8 @@ static void end_read(struct load *l, struct load_slot *s, bool ok)
     }
     model_read_end(&l->m, s->req.offset, s->req.len);
     if (s->adopts) {
-        model_adopt(&l->m, s->claim_at, s->claim_len, s->buf);
-        model_release(&l->m, s->claim_at, s->claim_len);
+        model_adopt(&l->m, s->req.offset, s->req.len, s->buf);
+        model_release(&l->m, s->req.offset, s->req.len);
     }
 }
 
@@ -262,12 +255,11 @@ static void end_change(struct load *l, struct load_slot *s, bool ok)
         at = s->zero_at;
         len = s->zero_len;
     }
+    if (s->req.op == GUEST_DISCARD && l->discard_vague)
+        ok = false;
     if (len)
-        model_written(&l->m, at, len, ok);
-    if (ok || l->faulty)
-        model_release(&l->m, s->claim_at, s->claim_len);
-    else
-        start_adopting(l, s);
+        model_written(&l->m, at, len, s->writer, ok);
+    model_release(&l->m, s->claim_at, s->claim_len);
 }
 
 static void note_error(struct load *l, const struct load_slot *s, int error)
@@ -377,7 +369,7 @@ void load_run(struct load *l, unsigned ops)
 }
 
 /* Every byte, in order, a few at a time. */
-void load_read_all(struct load *l)
+static void read_all(struct load *l, bool adopts)
 {
     uint64_t at = 0;
 
@@ -391,14 +383,19 @@ void load_read_all(struct load *l)
         uint64_t len = l->m.size - at < l->max_len ? l->m.size - at : l->max_len;
         s->req = (struct guest_req){
             .op = GUEST_READ, .offset = at, .len = len, .done = done};
-        s->adopts = false;
+        s->adopts = adopts && !model_certain(&l->m, at, len);
         s->buf = s->mem;
         s->began = model_read(&l->m, at, len);
+        if (s->adopts && !model_claim(&l->m, at, len, true))
+            load_fail(l, s, "somebody writes still");
         set_iov(l, s, len);
         submit(l, s);
         at += len;
     }
 }
+
+void load_read_all(struct load *l) { read_all(l, false); }
+void load_adopt_all(struct load *l) { read_all(l, true); }
 
 /* ---- setting up ---- */
 
@@ -433,6 +430,7 @@ void load_attach(struct load *l, struct disk *d)
     if (d->size != l->m.size)
         load_fail(l, NULL, "the disk has another size than QEMU says");
     l->cluster = h ? 1ull << h->cluster_bits : SECTOR;
+    l->discard_vague = !h;
     l->discard_ignored = h && h->version < 3 && d->top->backing;
 }
 

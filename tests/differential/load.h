@@ -19,7 +19,7 @@ struct load_slot {
     uint8_t *mem, *buf; /* buf is in mem, aligned or not */
     uint64_t began;
     uint64_t zero_at, zero_len; /* DISCARD: what reads zeros afterwards */
-    uint64_t claim_at, claim_len;
+    uint64_t claim_at, claim_len, writer;
     bool busy, cancelled, adopts;
 };
 struct load {
@@ -31,12 +31,13 @@ struct load {
     bool unaligned;         /* some requests are of odd bytes */
     bool fill;              /* more writes, fewer flushes */
     bool drains, cancels;
-    /* Requests may fail. What a failed one leaves is not looked at, and a read that fails
-     * is not checked. Else only what was cancelled may fail, and what that left is read. */
+    /* Requests may fail. Else only what was cancelled may fail. */
     bool faulty;
 
-    uint64_t cluster; /* from here on private */
-    bool discard_ignored, stop;
+    uint64_t cluster;     /* from here on private */
+    bool discard_ignored; /* version 2 over a backing file */
+    bool discard_vague;   /* raw: zeros or not, as the host pleases */
+    bool stop;
     unsigned ops, started, ended, in_flight;
     unsigned
         errors; /* requests that failed since the last load_attach(), cancelled not */
@@ -53,6 +54,8 @@ void load_attach(struct load *, struct disk *);
 void load_run(struct load *, unsigned ops);
 /* Every byte, in order, a few at a time. */
 void load_read_all(struct load *);
+/* The same; what was uncertain is what was read, from now on. */
+void load_adopt_all(struct load *);
 _Noreturn void load_fail(const struct load *, const struct load_slot *,
                          const char *what);
 /* It is a failure if this takes longer. Each call starts the time again. */

@@ -69,7 +69,7 @@ def run_one(job, options, directory):
     copy = f'{directory}/{name}-{module}-{settings[5:]}-{through}.qcow2'
     args = [options.program, f'template={image}', f'model={image}.raw', f'image={copy}',
             f'strategy={module}', f'settings={settings}', f'through={through}',
-            f'cancels={cancels}',
+            f'cancels={cancels}', f'engine={options.engine}',
             f'seed={options.seed}', f"stride={options.stride * TEMPLATES[name].get('stride', 1)}",
             f'qemu_every={options.qemu_every}', *TEMPLATES[name]['program']]
     began = time.monotonic()
@@ -95,6 +95,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--program', required=True, help='test_faults')
     parser.add_argument('--stride', type=int, default=1, help='each so many I/Os, not each')
+    parser.add_argument('--engine', default='sim', help='real ones: no two runs are the same')
     parser.add_argument('--qemu-every', type=int, default=5, help='qemu-img check, how often')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--only', action='append', default=[], help='template or strategy')
