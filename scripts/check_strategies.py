@@ -14,7 +14,7 @@ import sys
 
 PREFIXES = {'callbacks': 'cb', 'coroutines': 'co', 'threadpool': 'tp', 'freeze-thaw': 'ft'}
 FILES = ['README.md', 'discard.c', 'engine.c', 'flush.c', 'model.h', 'read.c', 'settle.c',
-         'write.c']
+         'snapshot.c', 'write.c']
 COMMENT = re.compile(r'/\*.*?\*/', re.DOTALL)
 
 

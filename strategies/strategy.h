@@ -28,6 +28,13 @@ enum guest_op {
     GUEST_ZERO,
     GUEST_DISCARD,
     GUEST_FLUSH,
+    /* Internal snapshots of a qcow2 top, in the order of enum qcow2_snapshot_op. Create
+     * keeps what was acknowledged before it was submitted and nothing submitted after
+     * done(). Apply is run alone: what came before it ends first, what comes after it
+     * waits. Never cancelled once begun. Errors: qcow2_snapshot_step(); -ENOTSUP: raw. */
+    GUEST_SNAPSHOT_CREATE,
+    GUEST_SNAPSHOT_APPLY,
+    GUEST_SNAPSHOT_DELETE,
     GUEST_OPS
 };
 
@@ -40,6 +47,7 @@ struct guest_req {
     uint64_t offset, len; /* bytes; len is the sum of iov for READ and WRITE */
     const struct iovec *iov;
     int iovcnt;
+    const char *name; /* SNAPSHOT: of the new one; or id or name of one there is */
     void (*done)(struct guest_req *);
     int result; /* 0 or -errno */
     void *slot; /* the module's */

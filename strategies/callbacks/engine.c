@@ -197,13 +197,15 @@ void cb_submit(struct strategy_image *image, struct guest_req *g)
 /* Starts what waits, as long as there are slots. */
 void cb_admit(struct strategy_image *image)
 {
-    while (!image->draining && image->free && image->queue.head) {
+    while (!image->draining && image->free &&
+           guest_queue_ready(&image->queue, image->in_flight, image->alone)) {
         struct cb_request *r = image->free;
         image->free = r->next;
         image->in_flight++;
         image->idle = false;
         r->guest = guest_queue_pop(&image->queue);
         r->guest->slot = r;
+        image->alone = r->guest->op == GUEST_SNAPSHOT_APPLY;
         r->cancelled = r->changed = false;
         cb_start(r);
     }
@@ -234,7 +236,7 @@ void cb_run(struct cb_request *r)
         return;
     }
 
-    int ret = guest_check(g, top->end, image->writable);
+    int ret = guest_check(g, top->end, image->writable, !top->core);
     if (ret < 0 || guest_is_empty(g)) {
         cb_finish(r, ret);
         return;
@@ -257,6 +259,11 @@ void cb_run(struct cb_request *r)
     case GUEST_DISCARD:
         cb_discard(r);
         break;
+    case GUEST_SNAPSHOT_CREATE:
+    case GUEST_SNAPSHOT_APPLY:
+    case GUEST_SNAPSHOT_DELETE:
+        cb_snapshot(r);
+        break;
     default:
         cb_flush(r);
     }
@@ -275,6 +282,7 @@ void cb_finish(struct cb_request *r, int ret)
     r->next = image->free;
     image->free = r;
     image->idle = --image->in_flight == 0;
+    image->alone = false; /* an apply was the only one */
     g->done(g);
     cb_admit(image);
 }
@@ -289,6 +297,8 @@ void cb_cancel(struct strategy_image *image, struct guest_req *g)
         guest_queue_push(&image->cancelled, g);
         return;
     }
+    if (guest_snapshots(g))
+        return;          /* half of one would leak clusters */
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
     if (r->transfers)
         aio_cancel(&r->aio);

@@ -109,8 +109,9 @@ struct cb_request { /* a slot: all there is of a request */
         cb_then *then;
     } zero;
 
-    cb_then *sync_then; /* flush.c */
-    unsigned load;      /* engine.c: which node is being loaded */
+    cb_then *sync_then;             /* flush.c */
+    struct qcow2_snapshot snapshot; /* snapshot.c */
+    unsigned load;                  /* engine.c: which node is being loaded */
 
     struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
 };
@@ -132,6 +133,7 @@ struct strategy_image {
     unsigned depth, draining;
     unsigned in_flight; /* requests admitted */
     bool idle;          /* none */
+    bool alone;         /* one of them is an apply: nothing is admitted beside it */
     struct strategy_stats stats;
 };
 
@@ -161,6 +163,8 @@ void cb_owed(struct cb_request *, struct cb_node *);
 void cb_transfer(struct cb_request *, cb_then *); /* aio as host_data() filled it */
 void cb_decompress(struct cb_request *, const struct cb_where *, cb_then *);
 void cb_defer(struct cb_request *, cb_then *, int ret);
+/* Between two parts of something long: the loop turns, then again(r, 0). */
+void cb_pause(struct cb_request *, struct cb_node *, cb_then *again);
 
 /* read.c */
 void cb_read(struct cb_request *);
@@ -193,6 +197,9 @@ void cb_flush(struct cb_request *);
 void cb_through(struct cb_request *);
 void cb_sync(struct cb_request *, cb_then *);
 void cb_close_sync(struct cb_request *);
+
+/* snapshot.c */
+void cb_snapshot(struct cb_request *);
 
 /* A verb whose need could not be settled is not repeated: its ticket goes back. */
 static inline int cb_give_up(struct cb_request *r, int ret)

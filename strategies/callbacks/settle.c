@@ -159,3 +159,9 @@ void cb_defer(struct cb_request *r, cb_then *then, int ret)
     r->bh_ret = ret;
     loop_defer(r->image->loop, &r->bh);
 }
+
+void cb_pause(struct cb_request *r, struct cb_node *node, cb_then *again)
+{
+    r->node = node;
+    cb_defer(r, again, 0);
+}

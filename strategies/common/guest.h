@@ -11,12 +11,20 @@
 
 #include "strategies/strategy.h"
 
+static inline bool guest_snapshots(const struct guest_req *g)
+{
+    return g->op >= GUEST_SNAPSHOT_CREATE;
+}
+
 /* 0, or why not: -EINVAL beyond the disk's end or too many parts, -EROFS a change to
- * what is read only. */
-static inline int guest_check(const struct guest_req *g, uint64_t size, bool writable)
+ * what is read only, -ENOTSUP a snapshot of what is raw. */
+static inline int guest_check(const struct guest_req *g, uint64_t size, bool writable,
+                              bool raw)
 {
     if (g->op == GUEST_FLUSH)
         return 0;
+    if (guest_snapshots(g))
+        return raw ? -ENOTSUP : writable ? 0 : -EROFS;
     if (g->offset > size || g->len > size - g->offset)
         return -EINVAL;
     if ((g->op == GUEST_READ || g->op == GUEST_WRITE) && g->iovcnt > AIO_IOV_MAX)
@@ -27,7 +35,7 @@ static inline int guest_check(const struct guest_req *g, uint64_t size, bool wri
 /* Nothing to do, whatever the format: the host may not take such a thing. */
 static inline bool guest_is_empty(const struct guest_req *g)
 {
-    return g->op != GUEST_FLUSH && g->len == 0;
+    return g->op < GUEST_FLUSH && g->len == 0;
 }
 
 struct guest_queue { /* zero-initialised is empty */
@@ -65,6 +73,14 @@ static inline struct guest_req *guest_queue_pop(struct guest_queue *q)
     if (g)
         guest_queue_remove(q, g);
     return g;
+}
+
+/* Whether the first of the queue may be admitted beside those in flight, `alone` if one
+ * of them is an apply: that replaces the disk under everybody's feet. */
+static inline bool guest_queue_ready(const struct guest_queue *q, unsigned in_flight,
+                                     bool alone)
+{
+    return q->head && !alone && !(q->head->op == GUEST_SNAPSHOT_APPLY && in_flight);
 }
 
 #endif

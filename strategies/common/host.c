@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/env/env.h"
 #include "core/image/decompress.h"
 
 #define BUF_ALIGN 4096 /* the strictest block that direct I/O asks for */
@@ -97,6 +98,17 @@ void host_raw(struct aio *aio, const struct guest_req *g, struct blk_file *file)
         [GUEST_FLUSH] = AIO_FLUSH,
     };
     host_data(aio, op[g->op], file, g->offset, g->len, g->iov, g->iovcnt);
+}
+
+void host_snapshot(struct qcow2_snapshot *s, const struct guest_req *g, struct env *env)
+{
+    uint64_t now_ns = env_realtime_ns(env);
+    *s = (struct qcow2_snapshot){
+        .op = (enum qcow2_snapshot_op)(g->op - GUEST_SNAPSHOT_CREATE),
+        .name = g->name,
+        .date_sec = (uint32_t)(now_ns / 1000000000),
+        .date_nsec = (uint32_t)(now_ns % 1000000000),
+    };
 }
 
 void host_expand(struct loop_work *work)

@@ -45,6 +45,10 @@ void host_data(struct aio *, enum aio_op, struct blk_file *, uint64_t offset,
 /* A guest operation on a raw image: the same on the host. */
 void host_raw(struct aio *, const struct guest_req *, struct blk_file *);
 
+/* The core's operation for a guest's; the date is env's. */
+struct env;
+void host_snapshot(struct qcow2_snapshot *, const struct guest_req *, struct env *);
+
 /* Expands one compressed cluster; the work for loop_work(), or for whoever calls fn. */
 struct host_expand {
     struct loop_work work;

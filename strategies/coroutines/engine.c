@@ -181,13 +181,15 @@ void co_submit(struct strategy_image *image, struct guest_req *g)
 /* Starts what waits, as long as there are slots. */
 void co_admit(struct strategy_image *image)
 {
-    while (!image->draining && image->free && image->queue.head) {
+    while (!image->draining && image->free &&
+           guest_queue_ready(&image->queue, image->in_flight, image->alone)) {
         struct co_request *r = image->free;
         image->free = r->next;
         image->in_flight++;
         image->idle = false;
         r->guest = guest_queue_pop(&image->queue);
         r->guest->slot = r;
+        image->alone = r->guest->op == GUEST_SNAPSHOT_APPLY;
         r->cancelled = r->changed = false;
         co_start(r);
     }
@@ -222,7 +224,7 @@ int co_run(struct co_request *r)
     if (image->state == CO_CLOSING)
         return top->core && image->writable ? co_close_sync(r) : 0;
 
-    int ret = guest_check(g, top->end, image->writable);
+    int ret = guest_check(g, top->end, image->writable, !top->core);
     if (ret < 0 || guest_is_empty(g))
         return ret;
     if (!top->core) {
@@ -238,6 +240,10 @@ int co_run(struct co_request *r)
         return co_zero(r);
     case GUEST_DISCARD:
         return co_discard(r);
+    case GUEST_SNAPSHOT_CREATE:
+    case GUEST_SNAPSHOT_APPLY:
+    case GUEST_SNAPSHOT_DELETE:
+        return co_snapshot(r);
     default:
         return co_flush(r);
     }
@@ -252,6 +258,7 @@ void co_finish(struct co_request *r)
     r->next = image->free;
     image->free = r;
     image->idle = --image->in_flight == 0;
+    image->alone = false; /* an apply was the only one */
     g->done(g);
     co_admit(image);
 }
@@ -266,6 +273,8 @@ void co_cancel(struct strategy_image *image, struct guest_req *g)
         guest_queue_push(&image->cancelled, g);
         return;
     }
+    if (guest_snapshots(g))
+        return;          /* half of one would leak clusters */
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
     if (r->transfers)
         aio_cancel(&r->aio);

@@ -67,6 +67,7 @@ struct strategy_image {
     unsigned depth, draining;
     unsigned in_flight; /* requests admitted */
     bool idle;          /* none */
+    bool alone;         /* one of them is an apply: nothing is admitted beside it */
     struct strategy_stats stats;
 };
 
@@ -96,6 +97,8 @@ int co_owed(struct co_request *, struct co_node *);
 int co_transfer(struct co_request *); /* aio as host_data() filled it */
 int co_decompress(struct co_request *, const struct co_where *);
 void co_defer(struct co_request *); /* finish in a bottom half; does not yield */
+/* Between two parts of something long: gives the lock back while the loop turns. */
+void co_pause(struct co_request *, struct co_node *);
 
 /* read.c */
 int co_read(struct co_request *);
@@ -130,5 +133,8 @@ int co_flush(struct co_request *);
 int co_through(struct co_request *);
 int co_sync(struct co_request *);
 int co_close_sync(struct co_request *);
+
+/* snapshot.c */
+int co_snapshot(struct co_request *);
 
 #endif

@@ -153,3 +153,17 @@ void co_defer(struct co_request *r)
     r->bh.fn = deferred;
     loop_defer(r->image->loop, &r->bh);
 }
+
+static void paused(struct loop_bh *bh)
+{
+    co_enter(from_member(bh, struct co_request, bh)->co);
+}
+
+void co_pause(struct co_request *r, struct co_node *node)
+{
+    co_end(node);
+    r->bh.fn = paused;
+    loop_defer(r->image->loop, &r->bh);
+    co_yield ();
+    co_begin(node);
+}

@@ -177,13 +177,15 @@ void ft_submit(struct strategy_image *image, struct guest_req *g)
 void ft_admit(struct strategy_image *image)
 {
     image->admitting = true;
-    while (!image->draining && !image->frozen && image->free && image->queue.head) {
+    while (!image->draining && !image->frozen && image->free &&
+           guest_queue_ready(&image->queue, image->in_flight, image->alone)) {
         struct ft_request *r = image->free;
         image->free = r->next;
         image->in_flight++;
         image->idle = false;
         r->guest = guest_queue_pop(&image->queue);
         r->guest->slot = r;
+        image->alone = r->guest->op == GUEST_SNAPSHOT_APPLY;
         r->cancelled = r->changed = false;
         r->at = 0;
         ft_start(r, ft_run);
@@ -224,7 +226,7 @@ void ft_run(struct ft_request *r)
         return;
     }
 
-    int ret = guest_check(g, top->end, image->writable);
+    int ret = guest_check(g, top->end, image->writable, !top->core);
     if (ret < 0 || guest_is_empty(g)) {
         ft_finish(r, ret);
         return;
@@ -249,6 +251,11 @@ void ft_run(struct ft_request *r)
     case GUEST_DISCARD:
         ft_discard(r);
         break;
+    case GUEST_SNAPSHOT_CREATE:
+    case GUEST_SNAPSHOT_APPLY:
+    case GUEST_SNAPSHOT_DELETE:
+        ft_snapshot(r);
+        break;
     default:
         ft_flush(r);
     }
@@ -268,6 +275,7 @@ void ft_finish(struct ft_request *r, int ret)
     r->next = image->free;
     image->free = r;
     image->idle = --image->in_flight == 0;
+    image->alone = false; /* an apply was the only one */
     g->done(g);
     ft_admit(image);
 }
@@ -282,6 +290,8 @@ void ft_cancel(struct strategy_image *image, struct guest_req *g)
         guest_queue_push(&image->cancelled, g);
         return;
     }
+    if (guest_snapshots(g))
+        return;          /* half of one would leak clusters */
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
     if (r->transfers)
         aio_cancel(&r->aio);

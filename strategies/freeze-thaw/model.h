@@ -98,6 +98,7 @@ struct strategy_image {
     unsigned depth, draining;
     unsigned in_flight; /* requests admitted */
     bool idle;          /* none */
+    bool alone;         /* one of them is an apply: nothing is admitted beside it */
     struct strategy_stats stats;
 };
 
@@ -131,6 +132,8 @@ int ft_owed(struct ft_request *, struct ft_node *);
 int ft_transfer(struct ft_request *, ft_then *then);
 int ft_decompress(struct ft_request *, const struct ft_where *);
 void ft_defer(struct ft_request *);
+/* Between two parts of something long: stays frozen while the loop turns. */
+void ft_pause(struct ft_request *, struct ft_node *);
 
 /* read.c */
 void ft_read(struct ft_request *);
@@ -166,5 +169,8 @@ void ft_flush(struct ft_request *);
 void ft_through(struct ft_request *);
 int ft_sync(struct ft_request *);
 int ft_close_sync(struct ft_request *);
+
+/* snapshot.c */
+void ft_snapshot(struct ft_request *);
 
 #endif

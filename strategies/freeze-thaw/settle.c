@@ -178,3 +178,16 @@ void ft_defer(struct ft_request *r)
     r->bh.fn = deferred;
     loop_defer(r->image->loop, &r->bh);
 }
+
+static void paused(struct loop_bh *bh)
+{
+    co_enter(from_member(bh, struct ft_request, bh)->co);
+}
+
+void ft_pause(struct ft_request *r, struct ft_node *node)
+{
+    ft_wake_sleepers(node);
+    r->bh.fn = paused;
+    loop_defer(r->image->loop, &r->bh);
+    co_yield ();
+}

@@ -345,13 +345,15 @@ void tp_submit(struct strategy_image *image, struct guest_req *g)
 /* Hands what waits to the workers, as long as there are slots. */
 void tp_admit(struct strategy_image *image)
 {
-    while (!image->draining && image->free && image->queue.head) {
+    while (!image->draining && image->free &&
+           guest_queue_ready(&image->queue, image->in_flight, image->alone)) {
         struct tp_request *r = image->free;
         image->free = r->next;
         image->in_flight++;
         image->idle = false;
         r->guest = guest_queue_pop(&image->queue);
         r->guest->slot = r;
+        image->alone = r->guest->op == GUEST_SNAPSHOT_APPLY;
         r->cancelled = r->changed = false;
         tp_start(r);
     }
@@ -381,7 +383,7 @@ int tp_run(struct tp_request *r)
     if (image->state == TP_CLOSING)
         return top->core && image->writable ? tp_close_sync(r) : 0;
 
-    int ret = guest_check(g, top->end, image->writable);
+    int ret = guest_check(g, top->end, image->writable, !top->core);
     if (ret < 0 || guest_is_empty(g))
         return ret;
     if (!top->core) {
@@ -397,6 +399,10 @@ int tp_run(struct tp_request *r)
         return tp_zero(r);
     case GUEST_DISCARD:
         return tp_discard(r);
+    case GUEST_SNAPSHOT_CREATE:
+    case GUEST_SNAPSHOT_APPLY:
+    case GUEST_SNAPSHOT_DELETE:
+        return tp_snapshot(r);
     default:
         return tp_flush(r);
     }
@@ -411,6 +417,7 @@ void tp_finish(struct tp_request *r)
     r->next = image->free;
     image->free = r;
     image->idle = --image->in_flight == 0;
+    image->alone = false; /* an apply was the only one */
     g->done(g);
     tp_admit(image);
 }
@@ -425,6 +432,8 @@ void tp_cancel(struct strategy_image *image, struct guest_req *g)
         guest_queue_push(&image->cancelled, g);
         return;
     }
+    if (guest_snapshots(g))
+        return;          /* half of one would leak clusters */
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
     env_mutex_lock(image->env, &image->pool_lock);
     struct tp_worker *w = r->worker;

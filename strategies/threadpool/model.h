@@ -92,6 +92,7 @@ struct strategy_image {
     unsigned depth, draining;
     unsigned in_flight; /* requests admitted */
     bool idle;          /* none */
+    bool alone;         /* one of them is an apply: nothing is admitted beside it */
     atomic_ullong bytes_copied;
 
     struct tp_worker *workers;
@@ -138,6 +139,8 @@ int tp_transfer(struct tp_request *); /* aio as host_data() filled it */
 int tp_decompress(struct tp_request *, const struct tp_where *);
 void tp_defer(
     struct tp_request *); /* finish in a bottom half of the submitter's loop */
+/* Between two parts of something long: gives the mutex back. */
+void tp_pause(struct tp_request *, struct tp_node *);
 
 /* read.c */
 int tp_read(struct tp_request *);
@@ -172,5 +175,8 @@ int tp_flush(struct tp_request *);
 int tp_through(struct tp_request *);
 int tp_sync(struct tp_request *);
 int tp_close_sync(struct tp_request *);
+
+/* snapshot.c */
+int tp_snapshot(struct tp_request *);
 
 #endif

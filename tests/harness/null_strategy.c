@@ -63,8 +63,9 @@ static void null_done(struct aio *aio)
 
 static void null_start(struct strategy_image *im, struct guest_req *r)
 {
-    static const enum aio_op op[GUEST_OPS] = {AIO_READ, AIO_WRITE, AIO_ZERO,
-                                              AIO_DISCARD, AIO_FLUSH};
+    static const enum aio_op op[GUEST_OPS] = {AIO_READ,    AIO_WRITE, AIO_ZERO,
+                                              AIO_DISCARD, AIO_FLUSH, AIO_FLUSH,
+                                              AIO_FLUSH,   AIO_FLUSH};
     struct null_slot *s = im->free;
 
     im->free = s->next_free;

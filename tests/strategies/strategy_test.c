@@ -165,7 +165,8 @@ struct job *job_start(struct world *w, enum guest_op op, uint64_t offset, uint64
     struct job *j = calloc(1, sizeof(*j));
     assert_non_null(j);
     j->w = w;
-    j->g = (struct guest_req){.op = op, .offset = offset, .len = len, .done = job_done};
+    j->g = (struct guest_req){
+        .op = op, .offset = offset, .len = len, .name = w->name, .done = job_done};
     if (op == GUEST_READ || op == GUEST_WRITE) {
         j->buf = malloc(len + 1);
         assert_non_null(j->buf);

@@ -40,6 +40,7 @@ struct world {
     unsigned depth;
     bool through, direct;
     uint64_t grow, cache;
+    const char *name; /* of the next snapshot operation */
 };
 
 struct job { /* a request and what it was to do */
