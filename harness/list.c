@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/block/choose.h"
 #include "core/block/engine.h"
+#include "core/block/filter.h"
 #include "harness/cmd.h"
 #include "harness/module.h"
 
@@ -139,11 +141,73 @@ int cmd_strategies(int argc, char **argv)
 
 /* ---- engines ---- */
 
-static void print_engine(const struct engine_ops *e, bool bad, const char *reason)
+struct entry {
+    const char *kind, *name, *summary;
+    bool usable;
+    const char *reason;
+    const struct setting *settings;
+};
+
+static void add_entry(const struct list_args *a, json_t *all, const struct entry *e)
 {
-    printf("%-10s %-4s %s%s%s\n", e->name, bad ? "no" : "yes", e->summary,
-           bad ? ": " : "", reason);
+    if (a->json) {
+        json_t *o =
+            json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", e->kind, "name", e->name,
+                      "summary", e->summary, "usable", e->usable, "reason", e->reason);
+        json_object_set_new(o, "settings", settings_json(e->settings));
+        json_array_append_new(all, o);
+        return;
+    }
+    printf("%-11s %-4s %s%s%s\n", e->name, e->usable ? "yes" : "no", e->summary,
+           *e->reason ? ": " : "", e->reason);
     print_settings(e->settings);
+}
+
+static void list_engines(const struct list_args *a, json_t *all)
+{
+    for (const struct engine_ops *const *e = engine_list(); *e; e++) {
+        struct error err = {""};
+        bool skip = !(*e)->probe || ((*e)->simulated && a->word);
+        int bad = skip ? 0 : (*e)->probe(a->word, a->direct, &err);
+
+        if (bad && !err.msg[0])
+            error_set(&err, bad, "%s", strerror(-bad));
+        add_entry(a, all,
+                  &(struct entry){"engine", (*e)->name, (*e)->summary, bad == 0,
+                                  err.msg, (*e)->settings});
+    }
+}
+
+/* What auto and its rival would choose for the file. */
+static void list_choices(const struct list_args *a, json_t *all)
+{
+    static const char *const names[] = {"auto", "auto=recipe"};
+    static const char *const summaries[] = {"chooses by trying",
+                                            "chooses by the list of 2008"};
+    struct env *env = env_real(0);
+
+    for (int i = 0; i < 2 && env; i++) {
+        struct engine_choice c = {.engine = NULL};
+        struct error err = {""};
+        char text[500] = "";
+        int bad =
+            a->word ? engine_choose(&c, names[i], env, a->word, a->direct, &err) : 0;
+
+        if (bad)
+            snprintf(text, sizeof(text), "%s", err.msg);
+        else if (a->word)
+            snprintf(text, sizeof(text), "%s: %s", c.engine, c.reason);
+        add_entry(a, all,
+                  &(struct entry){"choice", names[i], summaries[i], !bad, text, NULL});
+    }
+    env_destroy(env);
+}
+
+static void list_filters(const struct list_args *a, json_t *all)
+{
+    for (const struct filter_ops *const *f = filter_list(); *f; f++)
+        add_entry(a, all,
+                  &(struct entry){"filter", (*f)->name, (*f)->summary, true, "", NULL});
 }
 
 int cmd_engines(int argc, char **argv)
@@ -151,27 +215,24 @@ int cmd_engines(int argc, char **argv)
     struct list_args a;
     json_t *all = json_array();
     int ret = parse(&a, argc, argv, true);
+    char host[200];
 
     if (!ret && a.help) {
         printf(
             "Usage: asyncow engines [--output-format=text|json] [--direct] [FILE]\n\n"
-            "Lists the I/O engines, and whether they can be used here (with FILE: on\n"
-            "that file; --direct: with O_DIRECT), or why not, and their settings.\n");
+            "Lists the I/O engines with their settings, and whether they can be used\n"
+            "here (with FILE: on that file; --direct: with O_DIRECT), or why not; "
+            "what\n"
+            "auto and auto=recipe choose for the file, and why; and the filters.\n");
     } else if (!ret) {
-        for (const struct engine_ops *const *e = engine_list(); *e; e++) {
-            struct error err = {""};
-            int bad = (*e)->probe && !((*e)->simulated && a.word)
-                          ? (*e)->probe(a.word, a.direct, &err)
-                          : 0;
-            if (bad && !err.msg[0])
-                error_set(&err, bad, "%s", strerror(-bad));
-            json_t *o = json_pack("{s:s, s:s, s:b, s:s}", "name", (*e)->name, "summary",
-                                  (*e)->summary, "usable", bad == 0, "reason", err.msg);
-            json_object_set_new(o, "settings", settings_json((*e)->settings));
-            json_array_append_new(all, o);
-            if (!a.json)
-                print_engine(*e, bad, err.msg);
-        }
+        engine_host(a.word, host, sizeof(host));
+        if (!a.json)
+            printf("# %s\n", host);
+        list_engines(&a, all);
+        list_choices(&a, all);
+        if (!a.json)
+            printf("# filters\n");
+        list_filters(&a, all);
         if (a.json)
             print_json(all);
     }

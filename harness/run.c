@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/block/engine.h"
+#include "core/block/choose.h"
 #include "harness/cmd.h"
 #include "harness/copy.h"
 #include "harness/imageinfo.h"
@@ -25,9 +25,9 @@ struct run {
     struct job base; /* options of the whole run are taken from here */
     struct job_list jobs;
     struct module_list strategies;
-    json_t *report, *images;
-    json_t *results; /* one a job and trial, as they ran */
-    char **paths;    /* of each job's image in the trial that runs */
+    json_t *report, *images, *choices; /* images, engine choices: one a job */
+    json_t *results;                   /* one a job and trial, as they ran */
+    char **paths;                      /* of each job's image in the trial that runs */
     bool copies, interrupted, failed;
 };
 
@@ -139,20 +139,31 @@ static int parse(struct run *r, int argc, char **argv, struct error *err)
 
 /* ---- what must hold before anything runs ---- */
 
-/* No engine named: the first that works on the image. */
-static int pick_engine(struct job *j, struct error *err)
+/* No engine named, or auto: the job's engine becomes what is chosen for its image. */
+static int pick_engine(struct run *r, struct job *j, struct error *err)
 {
-    static const char *const order[] = {"io_uring", "linux-aio", "threads", "sync"};
+    const char *asked = j->engine ? j->engine : "auto";
+    struct engine_choice choice = {.reason = "as asked"};
+    json_t *o = json_pack("{s:s}", "asked", asked);
+    int ret = 0;
 
-    if (j->engine && strcmp(j->engine, "auto"))
-        return 0;
-    for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
-        const struct engine_ops *e = engine_find(order[i]);
-        if (e && !(e->probe && e->probe(j->image, j->direct, NULL)))
-            return job_set(j, "engine", order[i], err);
+    if (engine_is_choice(asked)) {
+        struct env *env = env_real(0);
+        ret = env ? engine_choose(&choice, asked, env, j->image, j->direct, err)
+                  : -ENOMEM;
+        env_destroy(env);
+        if (ret == 0 && !r->base.quiet)
+            fprintf(stderr, "asyncow run: %s: engine %s chooses %s: %s\n", j->name,
+                    asked, choice.engine, choice.reason);
+        if (ret == 0)
+            ret = job_set(j, "engine", choice.engine, err);
     }
-    return error_set(err, -ENOTSUP, "no engine can be used on %s; see asyncow engines",
-                     j->image);
+    if (ret == 0) {
+        json_object_set_new(o, "engine", json_string(session_engine(j)));
+        json_object_set_new(o, "reason", json_string(choice.reason));
+    }
+    json_array_append_new(r->choices, o);
+    return ret;
 }
 
 static int look_at_image(struct run *r, struct job *j, struct error *err)
@@ -176,7 +187,7 @@ static int look_at_image(struct run *r, struct job *j, struct error *err)
             "%s: holds data, and job %s (rw=%s) would write to it. Nothing was "
             "touched. --allow-write lets it; --copy works on a temporary copy",
             j->image, j->name, j->rw.text);
-    return pick_engine(j, err);
+    return pick_engine(r, j, err);
 }
 
 static int preflight(struct run *r, struct error *err)
@@ -360,6 +371,7 @@ static json_t *job_manifest(struct run *r, unsigned i)
     job_each(&r->jobs.job[i], add_option, options);
     json_object_set_new(o, "options", options);
     json_object_set(o, "image", json_array_get(r->images, i));
+    json_object_set(o, "engine_choice", json_array_get(r->choices, i));
     return o;
 }
 
@@ -403,6 +415,7 @@ static void tear_down(struct run *r)
     json_decref(r->report);
     json_decref(r->results);
     json_decref(r->images);
+    json_decref(r->choices);
     module_list_free(&r->strategies);
     job_list_free(&r->jobs);
     job_free(&r->base);
@@ -410,7 +423,8 @@ static void tear_down(struct run *r)
 
 int cmd_run(int argc, char **argv)
 {
-    struct run r = {.images = json_array(), .results = json_array()};
+    struct run r = {
+        .images = json_array(), .choices = json_array(), .results = json_array()};
     struct error err = {""}, late = {""};
     int status = CMD_FAILED;
 

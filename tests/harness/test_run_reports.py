@@ -142,6 +142,16 @@ class Reports(OnImages):
         self.assertEqual(report['jobs'][0]['error'], 5)
         self.assertEqual(report['jobs'][0]['total']['total_ios'], 8)
 
+    def test_the_choice_of_engine_is_told(self):
+        for asked in ('auto', 'auto=recipe'):
+            done = asyncow('run', '--image', self.full, '--strategy', MODULE, '--rw=read',
+                           '--engine', asked, '--output-format=json')
+            report = strict_json(done.stdout)
+            choice = report['manifest']['jobs'][0]['engine_choice']
+            self.assertEqual(choice['asked'], asked)
+            self.assertEqual(choice['engine'], report['jobs'][0]['engine'])
+            self.assertIn(choice['reason'], done.stderr)
+
     def test_filters(self):
         report = run_json('--image', self.full, '--strategy', MODULE, '--engine=sync',
                           '--rw=read', '--filter=fault:op=read,n=20,error=ENOSPC', status=1)

@@ -11,7 +11,8 @@ from program import OnImages, asyncow, digest, run_json, strict_json
 
 FOUR = {'callbacks', 'coroutines', 'freeze-thaw', 'threadpool'}
 ENGINES = [e['name'] for e in
-           strict_json(asyncow('engines', '--output-format=json').stdout) if e['usable']]
+           strict_json(asyncow('engines', '--output-format=json').stdout)
+           if e['usable'] and e['kind'] != 'filter']
 
 
 class Strategies(OnImages):
