@@ -48,6 +48,9 @@ void counters_since(struct counters *c, const struct counters *then)
         c->io.bytes[op] -= then->io.bytes[op];
     }
     c->io.metadata_ios -= then->io.metadata_ios;
+    c->delay.count -= then->delay.count;
+    c->delay.asked_ns -= then->delay.asked_ns;
+    c->delay.realised_ns -= then->delay.realised_ns;
     c->usage.user_ns -= then->usage.user_ns;
     c->usage.system_ns -= then->usage.system_ns;
     c->usage.switches_own -= then->usage.switches_own;
@@ -155,6 +158,17 @@ static uint64_t requests_of(const struct load_result *l)
 
 static double per(double value, uint64_t n) { return n ? value / (double)n : 0; }
 
+/* Sums over the I/Os that the filter held back. */
+static json_t *delay_json(const struct delay_stats *d)
+{
+    json_t *o = json_object();
+
+    set_count(o, "ios", d->count);
+    set_count(o, "asked_ns", d->asked_ns);
+    set_count(o, "realised_ns", d->realised_ns);
+    return o;
+}
+
 static json_t *host_io_json(const struct result *r)
 {
     static const char *const name[AIO_OPS] = {"reads",    "writes", "flushes",
@@ -259,6 +273,8 @@ static void measured(json_t *o, const struct result *r, const struct trial *t,
     }
     json_object_set_new(o, "stall", stall);
     json_object_set_new(o, "host_io", host_io_json(r));
+    if (r->counters.delay.count)
+        json_object_set_new(o, "host_delay", delay_json(&r->counters.delay));
     json_object_set_new(o, "counters", strategy_json(r));
     if (j->verify)
         json_object_set_new(o, "verify", verify_json(r));

@@ -8,6 +8,7 @@
 #define HARNESS_RESULT_H
 #include <jansson.h>
 
+#include "core/block/filter.h"
 #include "harness/load.h"
 #include "harness/machine.h"
 #include "harness/stall.h"
@@ -17,6 +18,7 @@
 struct counters {
     struct usage usage;
     struct blk_stats io;
+    struct delay_stats delay; /* of the filter */
     struct strategy_stats strategy;
 };
 /* c becomes what was counted since then (rss_max and flags stay as they are). */

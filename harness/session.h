@@ -4,6 +4,7 @@
  */
 #ifndef HARNESS_SESSION_H
 #define HARNESS_SESSION_H
+#include "core/block/filter.h"
 #include "core/image/chain.h"
 #include "harness/module.h"
 #include "harness/options.h"
@@ -22,6 +23,8 @@ int session_open(struct session *, struct env *, const struct job *, const char 
 int session_close(struct session *);
 /* Host I/Os of the whole chain so far. */
 void session_io(const struct session *, struct blk_stats *);
+/* What the chain's delay filters asked for and realised so far. */
+void session_delay(const struct session *, struct delay_stats *);
 /* The job's engine by our name for it: libaio is linux-aio, psync is sync. */
 const char *session_engine(const struct job *);
 bool session_simulated(const struct job *);

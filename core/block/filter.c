@@ -8,7 +8,8 @@
 
 #include "core/block/file.h"
 
-static const struct filter_ops *const filters[] = {&filter_delay, &filter_fault, NULL};
+static const struct filter_ops *const filters[] = {&filter_delay, &filter_throttle,
+                                                   &filter_fault, NULL};
 
 const struct filter_ops *const *filter_list(void) { return filters; }
 
@@ -40,8 +41,8 @@ static int open_one(struct filter **out, struct env *env, const char *text, size
 
     if (!ops)
         return error_set(err, -EINVAL,
-                         "filter \"%.*s\": no such filter; there are delay "
-                         "and fault",
+                         "filter \"%.*s\": no such filter; there are delay, "
+                         "throttle and fault",
                          (int)name_len, text);
     if (colon) {
         size_t rest = len - name_len - 1;

@@ -10,6 +10,8 @@
  *     grow, or metadata-read, data-write ...; the more precise wins. time: 100us, or
  *     uniform(50us,200us), or lognormal(200us,0.5) (median, sigma). seed=N. Units: ns, us,
  *     ms, s. In real time, or in simulation in virtual time.
+ * throttle: iops=N and bps=N (a second), iops-burst=N, bps-burst=N: what may go at once
+ *     after a pause. N: 1000, 64k, 1m.
  * fault: op=kind, n=3 (the third one, from 1; write=3 says both), times=1 (or forever), and
  *     what happens: error=EIO (a name or a number), or short (the first attempt moves half;
  *     it goes on), or torn (half of its sectors are moved, then it fails with error).
@@ -42,7 +44,7 @@ static inline void filter_next(struct filter *f, struct aio *aio)
     filter_submit(f->next, aio);
 }
 const struct filter_ops *const *filter_list(void); /* NULL at the end */
-extern const struct filter_ops filter_delay, filter_fault;
+extern const struct filter_ops filter_delay, filter_throttle, filter_fault;
 
 /* For filters: "key=value,key=value(a,b)". Copies the next pair and moves *params behind
  * it. false: no more. value is "" where there is no '='. */

@@ -130,12 +130,72 @@ static void distributions_have_their_mean(void **state)
     assert_true(us > 149.9 && us < 150.1);
 }
 
+static unsigned throttled_done;
+static void throttled_end(struct aio *aio)
+{
+    assert_int_equal(aio->result, 0);
+    throttled_done++;
+}
+
+/* Virtual time that n writes of len bytes take, all submitted at once. */
+static uint64_t throttled_ns(const char *filters, unsigned n, size_t len)
+{
+    struct env *real = test_env;
+    struct loop_options lo = {.engine = "sim", .depth = 256};
+    struct blk_options bo = {
+        .write = true, .create = true, .sim = true, .filters = filters};
+    static char block[65536];
+    struct iovec iov = {block, len};
+    struct aio aio[200];
+    struct blk_file *file;
+    struct loop *loop;
+    uint64_t begin_ns, ns;
+
+    test_env = bo.env = env_sim(7);
+    MUST(loop_create(&loop, test_env, &lo, &test_err));
+    MUST(blk_open(&file, "mem:t", &bo, &test_err));
+    begin_ns = env_now_ns(test_env);
+    throttled_done = 0;
+    for (unsigned i = 0; i < n; i++) {
+        aio[i] = (struct aio){.op = AIO_WRITE,
+                              .file = file,
+                              .offset = i * len,
+                              .len = len,
+                              .iov = &iov,
+                              .iovcnt = 1,
+                              .done = throttled_end};
+        aio_submit(loop, &aio[i]);
+    }
+    while (throttled_done < n)
+        loop_turn(loop, true);
+    ns = env_now_ns(test_env) - begin_ns;
+    loop_destroy(loop);
+    MUST(blk_close(file));
+    env_destroy(test_env);
+    test_env = real;
+    return ns;
+}
+
+static void throttle_keeps_the_rate(void **state)
+{
+    uint64_t ns;
+
+    (void)state;
+    ns = throttled_ns("throttle:iops=1000", 101, 512); /* the first goes at once */
+    assert_in_range(ns, 100000000, 103000000);
+    ns = throttled_ns("throttle:iops=1000,iops-burst=51", 101, 512);
+    assert_in_range(ns, 50000000, 53000000);
+    ns = throttled_ns("throttle:bps=1m", 17, 65536);
+    assert_in_range(ns, 1000000000, 1003000000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(bad_specs_are_named),
                                        cmocka_unit_test(precise_names_win),
                                        cmocka_unit_test(helpers_are_delayed_too),
-                                       cmocka_unit_test(distributions_have_their_mean)};
+                                       cmocka_unit_test(distributions_have_their_mean),
+                                       cmocka_unit_test(throttle_keeps_the_rate)};
 
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }

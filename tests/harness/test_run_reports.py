@@ -158,6 +158,9 @@ class Reports(OnImages):
         self.assertIn('No space left', report['error'])
         job = self.run_json('--rw=randread', '--number_ios=20', '--filter=delay:read=2ms')
         self.assertGreater(job['jobs'][0]['read']['lat_ns']['min'], 1.9e6)
+        delay = job['jobs'][0]['host_delay']
+        self.assertEqual((delay['ios'], delay['asked_ns']), (20, 20 * 2000000))
+        self.assertGreaterEqual(delay['realised_ns'], delay['asked_ns'])
         self.assertIn('filter', asyncow('run', '--image', self.full, '--strategy', MODULE,
                                         '--filter=nonsense', status=1).stderr)
 
