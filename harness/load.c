@@ -39,7 +39,17 @@ struct load {
     uint64_t block;                /* verify phase, content: where it is */
     uint64_t sequence;
     uint64_t ramp_end_ns, deadline_ns;
-    bool measuring, timed, stopped;
+    bool measuring, timed, stopped, snapshots;
+
+    struct { /* --snapshot-every */
+        struct guest_req req;
+        char name[24];
+        uint64_t start_ns, end_ns; /* of the last one */
+        uint64_t due_ns, due;      /* the next one's, in requests if not in time */
+        unsigned made;
+        bool busy;
+    } snap;
+    uint64_t completed;
 
     bool verifying; /* headers in what is written */
     bool check;     /* reads are compared */
@@ -79,11 +89,75 @@ static void stop(struct load *l, int error, const struct slot *s)
                  strerror(-error));
 }
 
+/* ---- snapshots ---- */
+
+static void snap_due(struct load *l, uint64_t now)
+{
+    const struct job *j = l->o.job;
+
+    l->snap.due_ns = j->snapshot_every.ns ? now + j->snapshot_every.ns : UINT64_MAX;
+    l->snap.due = j->snapshot_every.requests ? l->completed + j->snapshot_every.requests
+                                             : UINT64_MAX;
+}
+
+static void snap_submit(struct load *l, enum guest_op op, unsigned number, uint64_t now)
+{
+    snprintf(l->snap.name, sizeof(l->snap.name), "asyncow-%u", number);
+    l->snap.req.op = op;
+    l->snap.req.name = l->snap.name;
+    l->snap.start_ns = now;
+    l->snap.busy = true;
+    l->inflight++;
+    l->o.strategy->submit(l->o.image, &l->snap.req);
+}
+
+/* After one is made, the one before the last goes. */
+static void snap_done(struct guest_req *r)
+{
+    struct load *l = (struct load *)((char *)r - offsetof(struct load, snap.req));
+    uint64_t now = env_now_ns(l->env);
+    bool create = r->op == GUEST_SNAPSHOT_CREATE;
+
+    l->inflight--;
+    l->snap.busy = false;
+    l->snap.end_ns = now;
+    if (r->result < 0) {
+        l->stopped = true;
+        if (!l->res->error) {
+            l->res->error = r->result;
+            snprintf(l->res->error_text, sizeof(l->res->error_text),
+                     "%s of snapshot %s: %s", create ? "creation" : "deletion", r->name,
+                     strerror(-r->result));
+        }
+        return;
+    }
+    if (l->measuring)
+        hist_add(create ? &l->res->create : &l->res->delete, now - l->snap.start_ns);
+    l->snap.made += create;
+    snap_due(l, now);
+    if (create && l->snap.made > 2)
+        snap_submit(l, GUEST_SNAPSHOT_DELETE, l->snap.made - 3, now);
+}
+
+/* A request has ended: was a snapshot in its way, and is the next one due? */
+static void snap_look(struct load *l, const struct slot *s, uint64_t now)
+{
+    l->completed++;
+    if (l->snap.busy || s->start_ns < l->snap.end_ns)
+        hist_add(&l->res->during, now - s->start_ns);
+    if (!l->snap.busy && !l->stopped &&
+        (now >= l->snap.due_ns || l->completed >= l->snap.due))
+        snap_submit(l, GUEST_SNAPSHOT_CREATE, l->snap.made, now);
+}
+
 /* Measuring begins: what came before does not count. Cold, once a run. */
 static __attribute__((noinline)) void start_measuring(struct load *l, uint64_t now)
 {
     for (int i = 0; i < LOAD_DIRS; i++)
         hist_reset(&l->res->lat[i]);
+    hist_reset(&l->res->create);
+    hist_reset(&l->res->delete);
+    hist_reset(&l->res->during);
     memset(l->res->bytes, 0, sizeof(l->res->bytes));
     l->measuring = true;
     l->res->start_ns = now;
@@ -121,6 +195,8 @@ static void done(struct guest_req *r)
         start_measuring(l, now);
     if (l->timed && now >= l->deadline_ns)
         l->stopped = true;
+    if (__builtin_expect(l->snapshots, 0))
+        snap_look(l, s, now);
     if (l->stopped || (l->o.stop && *l->o.stop) || !l->next(l, s))
         return;
     s->start_ns = now;
@@ -210,7 +286,7 @@ int load_run(struct load *l, struct load_result *res)
     uint64_t now = env_now_ns(l->env);
 
     l->res = res;
-    l->check = l->verifying && !job_writes(j);
+    l->check = l->verifying && !(j->rw.write || j->rw.trim);
     l->left = l->work.requests;
     if (l->o.goal)
         *l->o.goal = j->time_based ? 0 : l->left;
@@ -219,7 +295,10 @@ int load_run(struct load *l, struct load_result *res)
     l->deadline_ns = l->ramp_end_ns + j->runtime_ns;
     if (!j->ramp_ns)
         start_measuring(l, now);
+    l->snapshots = job_snapshots(j);
+    snap_due(l, now);
     turn_until_idle(l, l->slots, next_of_workload);
+    l->snapshots = false;
     if (!l->measuring) /* all was over before the ramp was */
         start_measuring(l, env_now_ns(l->env));
     l->timed = false;
@@ -356,6 +435,7 @@ static int set_up(struct load *l, struct error *err)
     l->slot = calloc(l->slots, sizeof(*l->slot));
     if (!l->slot)
         return error_set(err, -ENOMEM, "out of memory");
+    l->snap.req.done = snap_done;
     for (unsigned i = 0; i < l->slots; i++) {
         l->slot[i].load = l;
         l->slot[i].req.done = done;

@@ -19,6 +19,9 @@
 struct load_result {            /* of the measured part: after ramp_time */
     struct hist lat[LOAD_DIRS]; /* nanoseconds */
     uint64_t bytes[LOAD_DIRS];
+    /* snapshot-every: what making and deleting took, and what the guest's requests took
+     * of which any part fell into either */
+    struct hist create, delete, during;
     uint64_t start_ns, end_ns;
     int error; /* 0, or the first that a request met: nothing was submitted after it */
     char error_text[128];

@@ -7,7 +7,19 @@
 
 #include "harness/values.h"
 
-enum kind { FLAG, COUNT, BYTES, TIME, TEXT, AMOUNT, CHOICE, RW, PERCENTILES, NOOP };
+enum kind {
+    FLAG,
+    COUNT,
+    BYTES,
+    TIME,
+    TEXT,
+    AMOUNT,
+    CHOICE,
+    RW,
+    PERCENTILES,
+    EVERY,
+    NOOP
+};
 
 struct option_def {
     const char *name, *alias; /* alias: fio's other name */
@@ -96,6 +108,9 @@ static const struct option_def defs[] = {
      .help = "stop at the first bad block"},
     {"verify-content", NULL, FLAG, AT(verify_content),
      .help = "crc32c over the whole disk at the end; must agree between strategies"},
+    {"snapshot-every", NULL, EVERY, AT(snapshot_every),
+     .help = "make an internal snapshot so often, 500ms or every so many requests, and "
+             "delete the one before the last"},
     {"zero_buffers", NULL, FLAG, AT(zero_buffers), .help = "write zeros, not noise"},
     {"numjobs", NULL, COUNT, AT(numjobs), 1, UINT64_MAX, .help = "1"},
     {"kb_base", NULL, COUNT, AT(kb_base), 1000, 1024,
@@ -265,6 +280,21 @@ static int set_count(struct job *j, const struct option_def *d, const char *valu
     return 0;
 }
 
+/* A plain number counts requests; with a unit it is a time. */
+static int set_every(struct job *j, const char *value, struct error *err)
+{
+    uint64_t n = 0, ns = 0;
+
+    if (parse_count(value, &n) < 0 && parse_time_ns(value, &ns) < 0)
+        return error_set(err, -EINVAL,
+                         "snapshot-every: `%s` is neither a time with its unit such as "
+                         "500ms nor a number of requests",
+                         value);
+    j->snapshot_every.requests = n;
+    j->snapshot_every.ns = ns;
+    return 0;
+}
+
 int job_set(struct job *j, const char *name, const char *value, struct error *err)
 {
     const struct option_def *d = find(name);
@@ -288,6 +318,8 @@ int job_set(struct job *j, const char *name, const char *value, struct error *er
         return parse_rw(value, j->kb_base, &j->rw, err);
     case PERCENTILES:
         return parse_percentiles(j, value, err);
+    case EVERY:
+        return set_every(j, value, err);
     case AMOUNT:
         if (parse_amount(value, j->kb_base, field(j, d)) < 0)
             return error_set(err, -EINVAL,
@@ -354,9 +386,14 @@ void job_free(struct job *j)
     }
 }
 
+bool job_snapshots(const struct job *j)
+{
+    return j->snapshot_every.requests || j->snapshot_every.ns;
+}
+
 bool job_writes(const struct job *j)
 {
-    return (j->rw.write || j->rw.trim) && !j->verify_only;
+    return (j->rw.write || j->rw.trim || job_snapshots(j)) && !j->verify_only;
 }
 
 int job_check(const struct job *j, struct error *err)
@@ -398,6 +435,8 @@ static const char *value_form(const struct option_def *d)
         return "=TEXT";
     case PERCENTILES:
         return "=LIST";
+    case EVERY:
+        return "=TIME|N";
     case CHOICE:
         return "=";
     default:
@@ -443,6 +482,12 @@ static bool value_text(const struct job *j, const struct option_def *d, char *ou
     case TIME:
         snprintf(out, n, "%gs", (double)*(uint64_t *)field(j, d) / 1e9);
         return true;
+    case EVERY:
+        if (j->snapshot_every.ns)
+            snprintf(out, n, "%gs", (double)j->snapshot_every.ns / 1e9);
+        else
+            snprintf(out, n, "%llu", (unsigned long long)j->snapshot_every.requests);
+        return j->snapshot_every.ns || j->snapshot_every.requests;
     case AMOUNT:
         amount_text(field(j, d), out, n);
         return ((struct amount *)field(j, d))->set;

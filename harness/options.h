@@ -43,6 +43,9 @@ struct job { /* strings are owned; NULL: not given */
     uint64_t rwmixread, randseed, fsync, fdatasync, numjobs;
     bool randseed_set;
     uint64_t verify; /* enum verify_kind */
+    struct {
+        uint64_t requests, ns; /* both 0: never */
+    } snapshot_every;
     bool do_verify, verify_only, verify_fatal, verify_content;
     double percentile[OPTION_PERCENTILES_MAX];
     unsigned percentiles;
@@ -70,6 +73,7 @@ bool job_option_wants_value(const char *name);
 bool job_option_global(const char *name);
 /* Checks what only holds between options, once all are set. */
 int job_check(const struct job *, struct error *);
+bool job_snapshots(const struct job *); /* makes some */
 bool job_writes(const struct job *); /* changes the image */
 void job_options_help(FILE *);
 /* Calls fn for every option with its value as text, in the table's order. */

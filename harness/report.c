@@ -466,6 +466,9 @@ void report_text(FILE *f, const json_t *report, const struct job_list *jobs,
         print_latency(&v, "write", "write latency, us");
         print_latency(&v, "trim", "trim latency, us");
         print_latency(&v, "sync", "flush latency, us");
+        print_latency(&v, "snapshot/create", "snapshot made in, us");
+        print_latency(&v, "snapshot/delete", "snapshot deleted in, us");
+        print_latency(&v, "snapshot/during", "latency meanwhile, us");
         print_stall(&v);
         print_cost(&v);
         print_counters(&v);

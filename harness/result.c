@@ -130,6 +130,24 @@ static json_t *dir_json(const struct load_result *l, int dir, const struct job *
     return o;
 }
 
+static json_t *snapshot_json(const struct load_result *l, const struct job *j,
+                             bool bins)
+{
+    const struct {
+        const char *name;
+        const struct hist *h;
+    } part[] = {{"create", &l->create}, {"delete", &l->delete}, {"during", &l->during}};
+    json_t *all = json_object();
+
+    for (size_t i = 0; i < sizeof(part) / sizeof(part[0]); i++) {
+        json_t *o = json_object();
+        set_count(o, "total_ios", part[i].h->n);
+        json_object_set_new(o, "lat_ns", hist_json(part[i].h, j, bins));
+        json_object_set_new(all, part[i].name, o);
+    }
+    return all;
+}
+
 static json_t *total_json(const struct load_result *l)
 {
     double seconds = (double)(l->end_ns - l->start_ns) / 1e9;
@@ -265,6 +283,8 @@ static void measured(json_t *o, const struct result *r, const struct trial *t,
     json_object_set_new(o, "total", total_json(r->load));
     for (int dir = 0; dir < LOAD_DIRS; dir++)
         json_object_set_new(o, dir_name[dir], dir_json(r->load, dir, j, bins));
+    if (job_snapshots(j))
+        json_object_set_new(o, "snapshot", snapshot_json(r->load, j, bins));
     if (t->run->turn_probe)
         json_object_set_new(stall, "turn_ns", hist_json(&r->stall->turn, j, bins));
     if (t->heartbeat) {

@@ -1,10 +1,10 @@
 /*
- * Internal snapshots while the guest's requests go on. What must happen in which order is
- * the core's to say, table by table; its gate keeps changes out meanwhile (plan, zero and
- * discard sleep), and waits for those begun before.
+ * Internal snapshots while the guest's requests go on. What must happen in which order
+ * is the core's to say, table by table; its gate keeps changes out meanwhile (plan,
+ * zero and discard sleep), and waits for those begun before.
  *
- * Exclusion: the core's gate alone. Nothing is locked and nothing frozen; each table is a
- * continuation of its own, so the loop turns and reads go on between any two.
+ * Exclusion: the core's gate alone. Nothing is locked and nothing frozen; each table is
+ * a continuation of its own, so the loop turns and reads go on between any two.
  */
 #include "strategies/callbacks/model.h"
 

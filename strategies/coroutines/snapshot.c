@@ -1,10 +1,11 @@
 /*
- * Internal snapshots while the guest's requests go on. What must happen in which order is
- * the core's to say, table by table; its gate keeps changes out meanwhile (plan, zero and
- * discard sleep), and waits for those begun before.
+ * Internal snapshots while the guest's requests go on. What must happen in which order
+ * is the core's to say, table by table; its gate keeps changes out meanwhile (plan,
+ * zero and discard sleep), and waits for those begun before.
  *
- * Exclusion: the lock, taken once and given back wherever it is for others too: at waits,
- * and between two tables, where the coroutine yields so that the loop turns and reads go on.
+ * Exclusion: the lock, taken once and given back wherever it is for others too: at
+ * waits, and between two tables, where the coroutine yields so that the loop turns and
+ * reads go on.
  */
 #include "strategies/coroutines/model.h"
 

@@ -1,11 +1,11 @@
 /*
- * Internal snapshots while the guest's requests go on. What must happen in which order is
- * the core's to say, table by table; its gate keeps changes out meanwhile (plan, zero and
- * discard sleep), and waits for those begun before.
+ * Internal snapshots while the guest's requests go on. What must happen in which order
+ * is the core's to say, table by table; its gate keeps changes out meanwhile (plan,
+ * zero and discard sleep), and waits for those begun before.
  *
- * Exclusion: the queue, frozen from start to end, reads included; the loop turns between
- * two tables and completions go on. Thawed only while it waits for those in flight: they
- * may need a turn to end.
+ * Exclusion: the queue, frozen from start to end, reads included; the loop turns
+ * between two tables and completions go on. Thawed only while it waits for those in
+ * flight: they may need a turn to end.
  */
 #include "strategies/freeze-thaw/model.h"
 

@@ -1,10 +1,10 @@
 /*
- * Internal snapshots while the guest's requests go on. What must happen in which order is
- * the core's to say, table by table; its gate keeps changes out meanwhile (plan, zero and
- * discard sleep), and waits for those begun before.
+ * Internal snapshots while the guest's requests go on. What must happen in which order
+ * is the core's to say, table by table; its gate keeps changes out meanwhile (plan,
+ * zero and discard sleep), and waits for those begun before.
  *
- * Exclusion: the mutex, given back at waits and between two tables. One worker is busy with
- * it from start to end; those whose change sleeps at the gate block as many more.
+ * Exclusion: the mutex, given back at waits and between two tables. One worker is busy
+ * with it from start to end; those whose change sleeps at the gate block as many more.
  */
 #include "strategies/threadpool/model.h"
 

@@ -64,6 +64,31 @@ class Strategies(OnImages):
         self.assertEqual(one, asyncow(*args).stdout)
         self.assertNotEqual(one, asyncow(*args, '--seed=2').stdout)
 
+    @unittest.skipUnless(shutil.which('qemu-img'), 'no qemu-img')
+    def test_snapshots_during_the_load(self):
+        for strategy in sorted(FOUR):
+            image = self.path('s.qcow2')
+            shutil.copy(self.image, image)
+            report = run_json('--image', image, '--strategy', strategy, '--rw=randwrite',
+                              '--iodepth=8', '--verify=crc32c', '--snapshot-every=700',
+                              '--grow=0')
+            job = report['jobs'][0]
+            made, gone = (job['snapshot'][k] for k in ('create', 'delete'))
+            self.assertEqual(job['verify']['bad'], 0)
+            self.assertGreaterEqual(made['total_ios'], 3)
+            self.assertEqual(gone['total_ios'], made['total_ios'] - 2)
+            self.assertGreater(made['lat_ns']['min'], 0)
+            self.assertGreater(job['snapshot']['during']['total_ios'], 0)
+            self.assertLess(job['snapshot']['during']['total_ios'], job['total']['total_ios'])
+            subprocess.run(['qemu-img', 'check', '-q', image], check=True, timeout=30)
+            listed = subprocess.run(['qemu-img', 'snapshot', '-l', image], check=True, timeout=30,
+                                    capture_output=True, text=True).stdout
+            last = made['total_ios'] - 1
+            self.assertEqual([line.split()[1] for line in listed.splitlines()[2:]],
+                             [f'asyncow-{last - 1}', f'asyncow-{last}'])
+        asyncow('run', '--image', self.full, '--strategy=callbacks', '--rw=read',
+                '--snapshot-every=10', status=1)  # it holds data: --allow-write
+
 
 if __name__ == '__main__':
     unittest.main()
