@@ -56,6 +56,7 @@ struct aio {
     uint64_t limit;      /* most bytes of the next piece (short and torn faults) */
     int verdict;         /* of a filter: the result to give at the end */
     void *align;         /* the alignment layer's tracking node or bounce */
+    void *recorded;      /* the record filter's node */
     struct aio *track_next, *track_prev;
     struct loop_bh bh;
     struct loop_timer timer;

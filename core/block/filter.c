@@ -9,7 +9,7 @@
 #include "core/block/file.h"
 
 static const struct filter_ops *const filters[] = {&filter_delay, &filter_throttle,
-                                                   &filter_fault, NULL};
+                                                   &filter_record, &filter_fault, NULL};
 
 const struct filter_ops *const *filter_list(void) { return filters; }
 
@@ -42,7 +42,7 @@ static int open_one(struct filter **out, struct env *env, const char *text, size
     if (!ops)
         return error_set(err, -EINVAL,
                          "filter \"%.*s\": no such filter; there are delay, "
-                         "throttle and fault",
+                         "throttle, record and fault",
                          (int)name_len, text);
     if (colon) {
         size_t rest = len - name_len - 1;

@@ -12,6 +12,7 @@
  *     ms, s. In real time, or in simulation in virtual time.
  * throttle: iops=N and bps=N (a second), iops-burst=N, bps-burst=N: what may go at once
  *     after a pause. N: 1000, 64k, 1m.
+ * record: file=PATH: a line for each I/O, as filter_record.c says; the file is added to.
  * fault: op=kind, n=3 (the third one, from 1; write=3 says both), times=1 (or forever), and
  *     what happens: error=EIO (a name or a number), or short (the first attempt moves half;
  *     it goes on), or torn (half of its sectors are moved, then it fails with error).
@@ -44,7 +45,8 @@ static inline void filter_next(struct filter *f, struct aio *aio)
     filter_submit(f->next, aio);
 }
 const struct filter_ops *const *filter_list(void); /* NULL at the end */
-extern const struct filter_ops filter_delay, filter_throttle, filter_fault;
+extern const struct filter_ops filter_delay, filter_throttle, filter_record,
+    filter_fault;
 
 /* For filters: "key=value,key=value(a,b)". Copies the next pair and moves *params behind
  * it. false: no more. value is "" where there is no '='. */

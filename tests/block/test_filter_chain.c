@@ -189,13 +189,60 @@ static void throttle_keeps_the_rate(void **state)
     assert_in_range(ns, 1000000000, 1003000000);
 }
 
+static void record_writes_all_down(void **state)
+{
+    char filters[200], path[128];
+    struct blk_file *file;
+    struct loop *loop;
+    unsigned long seq, submitted, done, offset, len;
+    char op[16], kind[16], header[200];
+    int result;
+    FILE *f;
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s", test_path("record"));
+    snprintf(filters, sizeof(filters),
+             "record:file=%s;record:file=/dev/"
+             "null;delay:read=3ms;fault:write=2,error=ENOSPC",
+             path);
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        unlink(path);
+        file = test_open(test_path("d"), false, true, filters);
+        loop = test_loop(test_engines[e], 4);
+        time_of(file, loop, AIO_WRITE, false);
+        time_of(file, loop, AIO_READ, true);
+        assert_int_equal(blk_pwrite(file, 8192, "x", 1), -ENOSPC);
+        loop_destroy(loop);
+        MUST(blk_close(file));
+        f = fopen(path, "r");
+        assert_non_null(f);
+        assert_non_null(fgets(header, sizeof(header), f));
+        for (unsigned i = 0; i < 3; i++) {
+            static const char *const ops[] = {"write", "read", "write"};
+            assert_int_equal(fscanf(f, "%lu %lu %lu %15s %15s %lu %lu %d", &seq,
+                                    &submitted, &done, op, kind, &offset, &len,
+                                    &result),
+                             8);
+            assert_int_equal(seq, i);
+            assert_string_equal(op, ops[i]);
+            assert_string_equal(kind, i == 1 ? "metadata" : "data");
+            assert_int_equal(result, i == 2 ? -ENOSPC : 0);
+            assert_true(done >= submitted + (i == 1 ? 3000000 : 0));
+        }
+        assert_int_equal(offset, 8192);
+        assert_int_equal(fscanf(f, "%lu", &seq), EOF);
+        fclose(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(bad_specs_are_named),
                                        cmocka_unit_test(precise_names_win),
                                        cmocka_unit_test(helpers_are_delayed_too),
                                        cmocka_unit_test(distributions_have_their_mean),
-                                       cmocka_unit_test(throttle_keeps_the_rate)};
+                                       cmocka_unit_test(throttle_keeps_the_rate),
+                                       cmocka_unit_test(record_writes_all_down)};
 
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
