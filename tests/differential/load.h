@@ -58,7 +58,7 @@ void load_read_all(struct load *);
 void load_adopt_all(struct load *);
 _Noreturn void load_fail(const struct load *, const struct load_slot *,
                          const char *what);
-/* It is a failure if this takes longer. Each call starts the time again. */
+/* It is a failure if 64 requests take longer, or what is around them. */
 void load_watch(const struct load *, unsigned seconds);
 uint64_t load_random(struct load *, uint64_t below);
 /* A whole file. Aborts if it can't. */
