@@ -93,6 +93,7 @@ static void not_while_a_coroutine_lives(void **state)
 {
     (void)state;
     char trace[4] = "";
+    assert_int_equal(set("ucontext"), 0);
     struct co *co = co_create(yields_once, trace);
 
     co_enter(co);
@@ -135,7 +136,6 @@ static void shadow_stack_is_refused_in_words(void **state)
     assert_int_equal(set("ucontext"), -ENOTSUP);
     assert_non_null(strstr(err.msg, "shadow stack"));
     assert_non_null(strstr(err.msg, "thread"));
-    assert_int_equal(set("auto"), -ENOTSUP);
     assert_int_equal(set("thread"), 0);
     shadow = false;
     assert_int_equal(set("auto"), 0);
@@ -169,6 +169,10 @@ static void rounding_belongs_to_the_thread(void **state)
     for (unsigned i = 0; (name = co_backend_name(i, NULL)); i++) {
         if (!strcmp(name, "thread") || set(name) < 0)
             continue;
+#if defined(__SANITIZE_THREAD__)
+        if (!strcmp(name, "ucontext"))
+            continue; /* there it is swapcontext(), which keeps them */
+#endif
         double r[2], near = third(), up, down;
         struct co *co = co_create(divides, r);
         fesetround(FE_UPWARD);
