@@ -191,7 +191,7 @@ static void throttle_keeps_the_rate(void **state)
 
 static void record_writes_all_down(void **state)
 {
-    char filters[200], path[128];
+    char filters[300], path[128];
     struct blk_file *file;
     struct loop *loop;
     unsigned long seq, submitted, done, offset, len;

@@ -1,0 +1,251 @@
+/*
+ * What goes wrong on the machine, under every engine: a full device, a file cut short
+ * underneath, a closed descriptor, storms of signals, io_uring forbidden. Each ends in an
+ * error of that request or in success, and no request is lost.
+ */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include "core/block/choose.h"
+#include "core/block/engine.h"
+#include "tests/block/block_test.h"
+
+#define MANY 64
+#define BLOCK 4096
+
+static struct aio aios[MANY];
+static struct iovec iovs[MANY];
+static char memory[MANY][BLOCK] __attribute__((aligned(BLOCK)));
+static unsigned done, failed;
+static int last_error;
+
+static void ended(struct aio *aio)
+{
+    done++;
+    if (aio->result < 0) {
+        failed++;
+        last_error = aio->result;
+    }
+}
+
+/* All at once; returns when all have ended. */
+static void run_many(struct loop *loop, struct blk_file *file, enum aio_op op)
+{
+    done = failed = 0;
+    last_error = 0;
+    for (unsigned i = 0; i < MANY; i++) {
+        iovs[i] = (struct iovec){memory[i], BLOCK};
+        aios[i] = (struct aio){.op = op,
+                               .file = file,
+                               .offset = (uint64_t)i * BLOCK,
+                               .len = BLOCK,
+                               .iov = &iovs[i],
+                               .iovcnt = 1,
+                               .done = ended};
+        aio_submit(loop, &aios[i]);
+    }
+    while (done < MANY)
+        loop_turn(loop, true);
+}
+
+/* The descriptor becomes one of /dev/full, which is what a full device says. */
+static void full_device(void **state)
+{
+    (void)state;
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct blk_file *file = test_open(test_path("full"), false, true, NULL);
+        struct loop *loop = test_loop(test_engines[e], 8);
+        int full = open("/dev/full", O_RDWR | O_CLOEXEC);
+
+        assert_true(full >= 0 && dup2(full, blk_fd(file)) >= 0);
+        close(full);
+        run_many(loop, file, AIO_WRITE);
+        assert_int_equal(failed, MANY);
+        if (strcmp(test_engines[e], "linux-aio") || last_error != -EINVAL)
+            assert_int_equal(last_error, -ENOSPC); /* it may refuse the device itself */
+        loop_destroy(loop);
+        MUST(blk_close(file));
+    }
+}
+
+static void truncated_underneath(void **state)
+{
+    (void)state;
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        for (int direct = 0; direct < 2; direct++) {
+            struct blk_file *file = test_open(test_path("cut"), direct, true, NULL);
+            struct loop *loop = test_loop(test_engines[e], 8);
+
+            memset(memory, 'x', sizeof(memory));
+            run_many(loop, file, AIO_WRITE);
+            assert_int_equal(failed, 0);
+            assert_int_equal(truncate(blk_path(file), MANY / 2 * BLOCK), 0);
+            run_many(loop, file, AIO_READ);
+            assert_int_equal(failed, 0);
+            for (unsigned i = 0; i < MANY; i++) /* behind the end: zeros */
+                assert_int_equal(memory[i][BLOCK - 1], i < MANY / 2 ? 'x' : 0);
+            loop_destroy(loop);
+            MUST(blk_close(file));
+        }
+    }
+}
+
+static void closed_underneath(void **state)
+{
+    (void)state;
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct blk_file *file = test_open(test_path("closed"), false, true, NULL);
+        struct loop *loop = test_loop(test_engines[e], 8);
+        int copy = dup(blk_fd(file));
+
+        close(blk_fd(file));
+        run_many(loop, file, AIO_WRITE);
+        assert_int_equal(failed, MANY);
+        assert_int_equal(last_error, -EBADF);
+        assert_true(dup2(copy, blk_fd(file)) >= 0);
+        close(copy);
+        run_many(loop, file, AIO_WRITE); /* and it goes on */
+        assert_int_equal(failed, 0);
+        loop_destroy(loop);
+        MUST(blk_close(file));
+    }
+}
+
+static void nothing(int sig) { (void)sig; }
+
+/* A signal without SA_RESTART every 200 us: every sleep is interrupted. */
+static void storm_of_signals(void **state)
+{
+    struct sigaction sa = {.sa_handler = nothing}, before;
+    struct itimerval storm = {{0, 200}, {0, 200}}, calm = {{0, 0}, {0, 0}};
+
+    (void)state;
+    sigaction(SIGALRM, &sa, &before);
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct blk_file *file =
+            test_open(test_path("storm"), true, true, "delay:read=2ms");
+        struct loop *loop = test_loop(test_engines[e], 8);
+
+        setitimer(ITIMER_REAL, &storm, NULL);
+        memset(memory, 'y', sizeof(memory));
+        run_many(loop, file, AIO_WRITE);
+        assert_int_equal(failed, 0);
+        memset(memory, 0, sizeof(memory));
+        run_many(loop, file, AIO_READ);
+        setitimer(ITIMER_REAL, &calm, NULL);
+        assert_int_equal(failed, 0);
+        for (unsigned i = 0; i < MANY; i++)
+            assert_int_equal(memory[i][0], 'y');
+        loop_destroy(loop);
+        MUST(blk_close(file));
+    }
+    sigaction(SIGALRM, &before, NULL);
+}
+
+/* ---- in a child: what can't be undone in a process ---- */
+
+static void in_child(int (*fn)(void))
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(fn());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static int forbid_io_uring(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0;
+}
+
+static char child_path[128];
+
+static int without_io_uring(void)
+{
+    struct loop_options lo = {.engine = "io_uring"};
+    struct engine_choice buffered, direct;
+    struct error err = {""};
+    struct loop *loop;
+
+    if (forbid_io_uring())
+        return 1;
+    if (loop_create(&loop, test_env, &lo, &err) != -EPERM ||
+        !strstr(err.msg, "seccomp"))
+        return 2;
+    if (engine_choose(&buffered, "auto", test_env, child_path, false, NULL) < 0 ||
+        engine_choose(&direct, "auto", test_env, child_path, true, NULL) < 0)
+        return 3;
+    fprintf(stderr, "buffered %s: %s\ndirect %s: %s\n", buffered.engine,
+            buffered.reason, direct.engine, direct.reason);
+    if (strcmp(buffered.engine, "threads") || !strstr(buffered.reason, "forbidden"))
+        return 4;
+    /* linux-aio or threads: as the timing says on this disk */
+    if (!strcmp(direct.engine, "io_uring") || !strstr(direct.reason, "io_submit took"))
+        return 5;
+    return 0;
+}
+
+static void io_uring_forbidden(void **state)
+{
+    struct blk_file *file;
+
+    (void)state;
+    snprintf(child_path, sizeof(child_path), "%s", test_path("forbidden"));
+    file = test_open(child_path, true, true, NULL);
+    for (unsigned i = 0; i < MANY; i++)
+        MUST(blk_pwrite(file, i * BLOCK, memory[i], BLOCK));
+    MUST(blk_close(file));
+    in_child(without_io_uring);
+}
+
+/* Works with no locked memory at all (Linux 5.12 and later), or says what to raise. */
+static int without_memlock(void)
+{
+    struct rlimit none = {0, 0};
+    struct loop_options lo = {.engine = "io_uring"};
+    struct error err = {""};
+    struct loop *loop;
+
+    if (setrlimit(RLIMIT_MEMLOCK, &none) < 0 || (geteuid() == 0 && setuid(65534) < 0))
+        return 1;
+    if (loop_create(&loop, test_env, &lo, &err) == 0)
+        loop_destroy(loop);
+    else if (!strstr(err.msg, "ulimit -l"))
+        return 2;
+    return 0;
+}
+
+static void no_locked_memory(void **state)
+{
+    (void)state;
+    in_child(without_memlock);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(io_uring_forbidden), /* before there are threads to fork */
+        cmocka_unit_test(no_locked_memory),     cmocka_unit_test(full_device),
+        cmocka_unit_test(truncated_underneath), cmocka_unit_test(closed_underneath),
+        cmocka_unit_test(storm_of_signals)};
+
+    return cmocka_run_group_tests(tests, test_begin, test_end);
+}
