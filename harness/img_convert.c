@@ -181,7 +181,9 @@ static int convert(struct conversion *c)
     reader_free(c->r);
     free(c->buf);
     chain_close(c->source);
-    return r < 0 ? img_fail(c->o, "%s", err.msg[0] ? err.msg : strerror(-r)) : 0;
+    if (r < 0 && !err.msg[0]) /* all that reading can meet says so itself */
+        return img_fail(c->o, "%s: %s", c->to, strerror(-r));
+    return r < 0 ? img_fail(c->o, "%s", err.msg) : 0;
 }
 
 static int refuse(const struct img_options *o, int opt)

@@ -204,19 +204,20 @@ int writer_write(struct writer *w, uint64_t guest, const void *buf, uint64_t len
                  struct error *err)
 {
     const uint8_t *p = buf;
-    int r = 0;
+    int r;
 
-    while (!r && len) {
+    while (len) {
         uint64_t n = len < CHUNK ? len : CHUNK;
         r = w->q ? write_part(w, guest, p, &n, err)
                  : blk_pwrite(w->node->file, guest, p, n);
+        if (r < 0)
+            return error_set(err, r, "%s: cannot write at offset %" PRIu64 ": %s",
+                             blk_path(w->node->file), guest, strerror(-r));
         p += n;
         guest += n;
         len -= n;
     }
-    return r < 0 ? error_set(err, r, "cannot write at %" PRIu64 ": %s", guest,
-                             strerror(-r))
-                 : 0;
+    return 0;
 }
 
 static int zero_part(struct writer *w, uint64_t guest, uint64_t *len, bool *write)
@@ -266,11 +267,13 @@ int writer_zero(struct writer *w, uint64_t guest, uint64_t len, struct error *er
         r = zero_part(w, guest, &n, &write);
         if (!r && write)
             r = write_zeros(w, guest, n, err);
+        if (r < 0)
+            break;
         guest += n;
         len -= n;
     }
-    return r < 0 ? error_set(err, r, "cannot write zeros at %" PRIu64 ": %s", guest,
-                             strerror(-r))
+    return r < 0 ? error_set(err, r, "%s: cannot write zeros at offset %" PRIu64 ": %s",
+                             blk_path(w->node->file), guest, strerror(-r))
                  : 0;
 }
 
