@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/env/settings.h"
 #include "harness/options.h"
 
 #ifndef ASYNCOW_MODULE_DIR /* from the program's directory to the installed modules */
@@ -175,35 +176,15 @@ static int check_table(const struct module *m, struct error *err)
     return 0;
 }
 
-static bool known_setting(const struct strategy *t, const char *name, size_t len)
-{
-    for (const struct setting *s = t->settings; s && s->name; s++)
-        if (strlen(s->name) == len && !strncmp(s->name, name, len))
-            return true;
-    return false;
-}
-
 static int check_settings(const struct module *m, struct error *err)
 {
-    const char *p = m->settings;
+    static const struct setting none = {0};
+    const struct setting *known = m->table->settings;
+    int ret = settings_check(known ? known : &none, m->settings, err);
 
-    while (*p) {
-        size_t n = strcspn(p, ","), name = strcspn(p, "=,");
-        if (!known_setting(m->table, p, name)) {
-            char known[256] = "";
-            size_t used = 0;
-            for (const struct setting *s = m->table->settings;
-                 s && s->name && used < sizeof(known) - 1; s++) {
-                int k = snprintf(known + used, sizeof(known) - used, "%s%s=%s",
-                                 used ? ", " : "", s->name, s->values);
-                used += k > 0 ? (size_t)k : 0;
-            }
-            return error_set(err, -EINVAL, "strategy %s: no setting `%.*s`; known: %s",
-                             m->table->name, (int)name, p, *known ? known : "none");
-        }
-        p += n + (p[n] == ',');
-    }
-    return 0;
+    if (ret < 0)
+        error_prefix(err, "strategy %s", m->table->name);
+    return ret;
 }
 
 static int load(struct module *m, struct error *err)

@@ -16,7 +16,7 @@ struct module {
     void *handle;
     const struct strategy *table;
 };
-/* Opens "NAME[:settings]" or "PATH[:settings]". Settings' names are checked against the
+/* Opens "NAME[:settings]" or "PATH[:settings]". Settings are checked against the
  * module's list. 0; -ENOENT, -ENOEXEC, -EINVAL with err. */
 int module_open(struct module *, const char *spec, struct error *);
 void module_close(struct module *);

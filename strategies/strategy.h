@@ -56,8 +56,7 @@ struct guest_req {
 
 struct strategy_options {
     struct loop *loop;
-    const struct loop_options
-        *engine; /* for modules that open instances of their own */
+    const struct loop_options *engine; /* for modules that open loops of their own */
     const struct image_node *top;
     const char *settings; /* "hold=none,workers=8"; NULL or "": defaults */
     unsigned depth;       /* guest requests in flight, at most */

@@ -83,8 +83,8 @@ static int refuse_name(const struct setting *known, struct word name,
     char list[256] = "";
     for (; known->name; known++) {
         size_t used = strlen(list);
-        snprintf(list + used, sizeof(list) - used, "%s%s", used ? ", " : "",
-                 known->name);
+        snprintf(list + used, sizeof(list) - used, "%s%s=%s", used ? ", " : "",
+                 known->name, known->values);
     }
     return error_set(err, -EINVAL, "unknown setting \"%.*s\"; known: %s", (int)name.len,
                      name.p, *list ? list : "none");

@@ -18,7 +18,7 @@ static void what_is_unknown_is_refused(void **state)
 {
     (void)state;
     refused("posix-aio:colour=blue", "engine posix-aio: unknown setting \"colour\"");
-    refused("posix-aio:colour=blue", "completion, threads");
+    refused("posix-aio:colour=blue", "completion=signal|poll, threads=1..1024");
     refused("posix-aio:completion=maybe", "signal|poll");
     refused("posix-aio:threads=0", "1..1024");
     refused("sync:threads=4", "known: none");

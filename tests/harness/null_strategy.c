@@ -163,9 +163,9 @@ static int null_open(struct strategy_image **out, const struct strategy_options 
 }
 
 static const struct setting settings[] = {
-    {"fail", "N", "0", "the N-th request fails; 0: none"},
-    {"corrupt", "N", "0", "the N-th write writes a wrong byte; 0: none"},
-    {"crash", "N", "0", "the N-th request aborts the process; 0: none"},
+    {"fail", "0..1000000", "0", "the N-th request fails; 0: none"},
+    {"corrupt", "0..1000000", "0", "the N-th write writes a wrong byte; 0: none"},
+    {"crash", "0..1000000", "0", "the N-th request aborts the process; 0: none"},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -95,7 +95,8 @@ class Refuses(OnImages):
                 (['--strategy=./no.so'], ['no.so']),
                 (['--strategy', self.full], ['full.raw']),
                 (['--strategy', os.environ['ASYNCOW_OLD_MODULE']], ['old_strategy', 'again']),
-                (['--strategy', MODULE + ':speed=9'], ['speed', 'fail=N']),
+                (['--strategy', MODULE + ':speed=9'], ['speed', 'fail=0..']),
+                (['--strategy', MODULE + ':fail=many'], ['many', 'fail', '0..']),
                 (['--size=2m'], ['size', '1048576']),
                 (['--cpus=999'], ['cpus'])):
             said = self.run_on(self.full, '--number_ios=1', *args, status=1)
