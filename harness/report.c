@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "harness/samples.h"
+#include "harness/session.h"
 
 enum { COLUMNS = 32, ROWS = 64, CELL = 28 };
 
@@ -116,6 +117,11 @@ static const json_t *ratio_of(const struct view *v, const char *a, const char *b
 static double pair_item(const json_t *o, const char *key, size_t i)
 {
     return json_number_value(json_array_get(json_object_get(o, key), i));
+}
+
+static json_int_t whole(const json_t *o, const char *path)
+{
+    return json_integer_value(samples_at(o, path));
 }
 
 /* ---- tables ---- */
@@ -340,11 +346,15 @@ static void print_header(const struct view *v)
     const char *engine = NULL;
     unsigned trials = v->l->n ? trials_of(v, 0) : 0;
 
-    for (size_t i = 0; !engine && i < json_array_size(all); i++)
-        engine = json_string_value(json_object_get(json_array_get(all, i), "engine"));
+    for (size_t i = 0; !engine && i < json_array_size(all); i++) {
+        const json_t *r = json_array_get(all, i);
+        const char *used = json_string_value(json_object_get(r, "engine"));
+        if (whole(r, "job") == (json_int_t)v->index && used && *used)
+            engine = used;
+    }
     fprintf(v->f, "%s: rw=%s bs=%llu iodepth=%llu engine=%s %s metadata-writes=%s",
             j->name, j->rw.text, (unsigned long long)j->bs,
-            (unsigned long long)j->iodepth, engine ? engine : "?",
+            (unsigned long long)j->iodepth, engine ? engine : session_engine(j),
             j->direct ? "direct" : "buffered", j->through ? "through" : "back");
     if (trials > 1)
         fprintf(v->f, "; medians of %u trials each, interleaved", trials);
@@ -382,11 +392,6 @@ static void print_verdicts(const struct view *v)
                     100 * fmin(fabs(low - 1), fabs(high - 1)),
                     100 * fmax(fabs(low - 1), fabs(high - 1)));
     }
-}
-
-static json_int_t whole(const json_t *o, const char *path)
-{
-    return json_integer_value(samples_at(o, path));
 }
 
 /* What was verified, summed over trials, and each failure. */
@@ -452,6 +457,30 @@ static void print_image(const struct view *v)
     fputs("\n\n", v->f);
 }
 
+/* Any trial of this job that came to its end. */
+static bool measured(const struct view *v)
+{
+    for (unsigned s = 0; s < v->l->n; s++)
+        if (trials_of(v, s))
+            return true;
+    return false;
+}
+
+static void print_tables(const struct view *v)
+{
+    print_throughput(v);
+    print_latency(v, "read", "read latency, us");
+    print_latency(v, "write", "write latency, us");
+    print_latency(v, "trim", "trim latency, us");
+    print_latency(v, "sync", "flush latency, us");
+    print_latency(v, "snapshot/create", "snapshot made in, us");
+    print_latency(v, "snapshot/delete", "snapshot deleted in, us");
+    print_latency(v, "snapshot/during", "latency meanwhile, us");
+    print_stall(v);
+    print_cost(v);
+    print_counters(v);
+}
+
 void report_text(FILE *f, const json_t *report, const struct job_list *jobs,
                  const struct module_list *strategies)
 {
@@ -461,18 +490,10 @@ void report_text(FILE *f, const json_t *report, const struct job_list *jobs,
         fputc('\n', f);
         print_header(&v);
         print_image(&v);
-        print_throughput(&v);
-        print_latency(&v, "read", "read latency, us");
-        print_latency(&v, "write", "write latency, us");
-        print_latency(&v, "trim", "trim latency, us");
-        print_latency(&v, "sync", "flush latency, us");
-        print_latency(&v, "snapshot/create", "snapshot made in, us");
-        print_latency(&v, "snapshot/delete", "snapshot deleted in, us");
-        print_latency(&v, "snapshot/during", "latency meanwhile, us");
-        print_stall(&v);
-        print_cost(&v);
-        print_counters(&v);
+        if (measured(&v))
+            print_tables(&v);
         print_checks(&v);
-        print_verdicts(&v);
+        if (measured(&v))
+            print_verdicts(&v);
     }
 }

@@ -66,6 +66,16 @@ static void on_start(void *opaque)
     count(b->session, &b->at);
 }
 
+/* The core says no more than EIO of what it refuses; its counters know why. */
+static const char *reason(const struct counters *c)
+{
+    if (c->strategy.top.corruptions)
+        return "; the image's metadata is damaged: asyncow img check says where";
+    if (c->strategy.poisoned)
+        return "; writing metadata failed before, so nothing more is written";
+    return "";
+}
+
 /* The load, and what is read back after it. */
 static int run_load(struct session *s, const struct trial *t, const struct job *j,
                     struct shared *shared, struct result *r, struct error *err)
@@ -106,7 +116,7 @@ static int run_load(struct session *s, const struct trial *t, const struct job *
     count(s, &r->counters);
     counters_since(&r->counters, &base.at);
     if (ret < 0)
-        error_set(err, ret, "%s", r->load->error_text);
+        error_set(err, ret, "%s%s", r->load->error_text, reason(&r->counters));
     if (!ret && j->verify && j->do_verify && j->rw.write && !r->load->interrupted) {
         ret = load_verify(l, r->verify_load);
         if (ret < 0 && ret != -EILSEQ)
