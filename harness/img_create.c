@@ -92,7 +92,8 @@ static int one_option(const struct img_options *o, struct create_options *c, cha
                     : 0;
     if (!strcmp(name, "data_file") || !strncmp(name, "encrypt", 7))
         return img_fail(o, "option %s is not supported", name);
-    return img_fail(o, "unknown option '%s'", name);
+    return img_fail(
+        o, "unknown option '%s'; 'asyncow img create --help' lists them all", name);
 }
 
 /* Cuts the list in place: NAME=VALUE,NAME=VALUE; ",," is a comma in a value. What it sets

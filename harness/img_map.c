@@ -103,7 +103,10 @@ int img_map(struct img_options *o, int argc, char **argv)
     while ((opt = img_getopt(o, argc, argv, ":hf:s:l:U", longs, &status)) > 0) {
         uint64_t *to = opt == IMG_OPT_START || opt == 's' ? &start : &length;
         if (!img_parse_size(optarg, to))
-            return img_fail(o, "'%s' is not a size", optarg);
+            return img_fail(o,
+                            "'%s' is not a size: a number of bytes, suffixes k, M, G, "
+                            "T, P, E",
+                            optarg);
     }
     if (!opt)
         return status;

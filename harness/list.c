@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/block/choose.h"
 #include "core/block/engine.h"
@@ -224,6 +225,9 @@ int cmd_engines(int argc, char **argv)
             "here (with FILE: on that file; --direct: with O_DIRECT), or why not; "
             "what\n"
             "auto and auto=recipe choose for the file, and why; and the filters.\n");
+    } else if (!ret && a.word && access(a.word, F_OK)) {
+        fprintf(stderr, "asyncow engines: %s: %s\n", a.word, strerror(errno));
+        ret = CMD_FAILED;
     } else if (!ret) {
         engine_host(a.word, host, sizeof(host));
         if (!a.json)
