@@ -77,9 +77,8 @@ struct blk_options {
     bool create;   /* O_CREAT | O_EXCL */
     bool truncate; /* with create: overwrite an existing file */
     bool no_lock;  /* skip the image lock (qemu's -U) */
-    const char
-        *filters; /* "delay:read=100us;fault:op=write,n=3,error=EIO", outermost first;
-                          * NULL: none */
+    /* "delay:read=100us;fault:op=write,n=3,error=EIO", outermost first; NULL: none */
+    const char *filters;
     struct env *env; /* required */
     bool sim;        /* the file lives in the simulator's memory: path names it there;
                        * loaded from the real file of that name if there is one */
@@ -93,9 +92,10 @@ const char *blk_path(const struct blk_file *);
 uint64_t blk_size(const struct blk_file *);  /* bytes, now */
 bool blk_regular(const struct blk_file *);   /* regular file (grows, can be sparse) */
 unsigned blk_align(const struct blk_file *); /* bytes; 1 when buffered */
-/* Blocking helpers for open, close and whole-image work, on a private sync engine (or the simulator),
- * through the same alignment and filters. Not while the calling thread's own loop has writes
- * in flight on the file: a direct file may have to wait for them, and nobody would turn it. */
+/* Blocking helpers for open, close and whole-image work, on a private sync engine (or the
+ * simulator), through the same alignment and filters. Not while the calling thread's own
+ * loop has writes in flight on the file: a direct file may have to wait for them, and
+ * nobody would turn it. 0 or -errno; beyond the end of the file reads zeros. */
 int blk_pread(struct blk_file *, uint64_t offset, void *, size_t);
 int blk_pwrite(struct blk_file *, uint64_t offset, const void *, size_t);
 int blk_flush(struct blk_file *);

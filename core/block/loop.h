@@ -50,8 +50,8 @@ struct loop_bh {
     struct loop_bh *next;
 };
 void loop_defer(struct loop *, struct loop_bh *);
-void loop_post(struct loop *,
-               struct loop_bh *); /* the same, from any thread; wakes it */
+/* The same, from any thread; wakes it. */
+void loop_post(struct loop *, struct loop_bh *);
 
 struct loop_timer {
     void (*fn)(struct loop_timer *);

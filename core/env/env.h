@@ -18,8 +18,8 @@
 
 struct env;
 
-struct
-    env_queue { /* of simulated threads, oldest first; private to the implementation */
+/* Of simulated threads, oldest first; private to the implementation. */
+struct env_queue {
     void *head, *tail;
 };
 struct env_mutex {

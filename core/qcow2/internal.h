@@ -2,8 +2,8 @@
  * Inside the core: the image in memory.
  *
  * Metadata on disk is seen through slices: pieces of at most 4 KiB of a refcount block,
- * the refcount table, the header, the L1 table or an L2 table. Header, refcount table and L1 are
- * resident; slices of refcount blocks and L2 tables live in a cache of slots.
+ * the refcount table, the header, the L1 table or an L2 table. Header, refcount table
+ * and L1 are resident; slices of refcount blocks and L2 tables live in a cache of slots.
  *
  *                    slice_get              io_done ok
  *          EMPTY ---------------> LOADING -------------> VALID <-> busy
@@ -177,8 +177,8 @@ struct qcow2_slice *cache_find(const struct qcow2 *, uint64_t offset);
 /* The slice at offset, VALID; else NEED_IO (load it) or NEED_WAIT (being loaded). */
 int slice_get(struct qcow2 *, enum slice_kind, uint64_t offset, struct qcow2_slice **,
               struct qcow2_need *) QCOW2_MUST;
-/* A slice of a new table, all zeros, nothing read. NULL: no slot to be had now. */
 void slice_forget(struct qcow2 *, struct qcow2_slice *); /* a load that failed */
+/* A slice of a new table, all zeros, nothing read. NULL: no slot to be had now. */
 struct qcow2_slice *slice_make(struct qcow2 *, enum slice_kind, uint64_t offset);
 /* No slice there is pinned or about to be written: they can be dropped. */
 bool slice_droppable(const struct qcow2 *, uint64_t offset, uint64_t len);

@@ -7,7 +7,8 @@
  *            repeats the call.  QCOW2_NEED_WAIT: sleeps on need->chan until
  *            qcow2_wake() names it, repeats the call.  A verb that needs has changed no
  *            mapping: it settles one step of preparation at a time.
- *            A ticket that is not repeated after a NEED is given up with qcow2_abort().
+ *            A ticket that is not repeated after a NEED is given up: qcow2_cancel(),
+ *            a write's with qcow2_abort().
  * Locking    const struct qcow2 * may be shared, struct qcow2 * is exclusive. The core
  *            asks for no lock across I/O. A setting may keep its own across NEED_IO
  *            (hold=metadata); NEED_WAIT drops it in one step with going to sleep, or the
@@ -173,9 +174,9 @@ void qcow2_cancel(struct qcow2 *, struct qcow2_ticket *);
 
 /* Makes guest bytes read as zeros by metadata alone. Works on the first part of the
  * range that one slice covers; *done bytes of it are dealt with. *part tells the
- * caller what is left to it for those bytes: QCOW2_PART_DONE nothing;
- * QCOW2_PART_WRITE: not whole clusters (or version 2 over a backing file): zeros must be written as data.
- * Discard: parts and version 2 over a backing file are left as they are, always DONE. */
+ * caller what is left to it for those bytes: QCOW2_PART_DONE: nothing;
+ * QCOW2_PART_WRITE: not whole clusters (or version 2 over a backing file): zeros must be
+ * written as data. Discard leaves such parts as they are. */
 enum qcow2_part { QCOW2_PART_DONE, QCOW2_PART_WRITE };
 int qcow2_zero(struct qcow2 *, struct qcow2_ticket *, uint64_t guest, uint64_t len,
                uint64_t *done, enum qcow2_part *part, struct qcow2_need *) QCOW2_MUST;

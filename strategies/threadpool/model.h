@@ -137,8 +137,8 @@ void tp_wake_sleepers(struct tp_node *);
 int tp_owed(struct tp_request *, struct tp_node *);
 int tp_transfer(struct tp_request *); /* aio as host_data() filled it */
 int tp_decompress(struct tp_request *, const struct tp_where *);
-void tp_defer(
-    struct tp_request *); /* finish in a bottom half of the submitter's loop */
+/* Finish in a bottom half of the submitter's loop. */
+void tp_defer(struct tp_request *);
 /* Between two parts of something long: gives the mutex back. */
 void tp_pause(struct tp_request *, struct tp_node *);
 
