@@ -12,7 +12,7 @@
 #include "core/coroutine/coroutine.h"
 
 struct co_world {
-    struct co *leader; /* outside all coroutines: the thread's own flow of control */
+    struct co *leader;  /* outside all coroutines: the thread's own flow of control */
     struct co *current; /* runs now, or ran last; leader: outside coroutines */
     struct co_queue ready;
     struct co_world *(*fn)(void *arg);

@@ -33,8 +33,7 @@ static bool next_pair(const char **text, struct word *name, struct word *value)
     return true;
 }
 
-static const struct setting *find(const struct setting *known,
-                                           struct word name)
+static const struct setting *find(const struct setting *known, struct word name)
 {
     for (; known->name; known++)
         if (word_is(name, known->name))
@@ -77,8 +76,7 @@ static bool allowed(const struct setting *s, struct word value)
     return false;
 }
 
-static int refuse_name(const struct setting *known, struct word name,
-                       struct error *err)
+static int refuse_name(const struct setting *known, struct word name, struct error *err)
 {
     char list[256] = "";
     for (; known->name; known++) {
@@ -90,8 +88,7 @@ static int refuse_name(const struct setting *known, struct word name,
                      name.p, *list ? list : "none");
 }
 
-int settings_check(const struct setting *known, const char *text,
-                   struct error *err)
+int settings_check(const struct setting *known, const char *text, struct error *err)
 {
     struct word name, value;
     while (next_pair(&text, &name, &value)) {
@@ -120,8 +117,8 @@ static struct word setting(const struct setting *known, const char *text,
     return found;
 }
 
-bool settings_is(const struct setting *known, const char *text,
-                 const char *name, const char *value)
+bool settings_is(const struct setting *known, const char *text, const char *name,
+                 const char *value)
 {
     return word_is(setting(known, text, name), value);
 }
