@@ -345,6 +345,9 @@ static int reftable_move(struct qcow2 *q, struct qcow2_ticket *t,
         ret = reftable_build(q, m);
         if (ret)
             return ret;
+        if (overlaps_metadata(q, m->offset,
+                              (m->blocks + m->clusters) << q->cluster_bits))
+            return corrupt(q); /* used, though nothing counts it */
         m->done = false;
     }
     len = (m->blocks + m->clusters) << q->cluster_bits;
@@ -528,6 +531,10 @@ static int l2_make(struct qcow2 *q, struct qcow2_ticket *t, uint64_t i, uint64_t
         return 0;
     }
     if (!t->table_len) {
+        /* The copy is made on the disk. A snapshot given up half way may have changed
+         * the table without having shared it: that has to be there first. */
+        if (old && !slice_droppable(q, old, q->cluster))
+            return -EBUSY;
         if (old && !t->limbo) {
             ret = limbo_promise(q, t, 1);
             if (ret)

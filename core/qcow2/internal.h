@@ -200,6 +200,8 @@ void ticket_unpin(struct qcow2 *, struct qcow2_ticket *, unsigned i);
 int metaset_add(struct qcow2 *, uint64_t offset) QCOW2_MUST;
 void metaset_remove(struct qcow2 *, uint64_t offset);
 bool metaset_has(const struct qcow2 *, uint64_t offset);
+/* Any of the clusters is header, L1, refcount table or snapshot table. */
+bool overlaps_fixed(const struct qcow2 *, uint64_t offset, uint64_t len);
 /* Any of the clusters is header, L1, refcount table, snapshot table, L2 or refblock. */
 bool overlaps_metadata(const struct qcow2 *, uint64_t offset, uint64_t len);
 
@@ -246,6 +248,7 @@ int inflight_overlap(struct qcow2 *, const struct qcow2_ticket *, uint64_t guest
 /* limbo.c */
 int limbo_promise(struct qcow2 *, struct qcow2_ticket *, uint32_t n) QCOW2_MUST;
 void limbo_push(struct qcow2 *, struct qcow2_ticket *, uint64_t first, uint64_t count);
+void limbo_push_data(struct qcow2 *, struct qcow2_ticket *, uint64_t cluster);
 /* What an L2 entry owned is to be freed. */
 void limbo_push_entry(struct qcow2 *, struct qcow2_ticket *, uint64_t entry);
 uint32_t limbo_cost(const struct qcow2 *, uint64_t entry);

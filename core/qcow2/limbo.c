@@ -94,6 +94,11 @@ void limbo_push(struct qcow2 *q, struct qcow2_ticket *t, uint64_t first, uint64_
     push(q, t, first, count, false);
 }
 
+void limbo_push_data(struct qcow2 *q, struct qcow2_ticket *t, uint64_t cluster)
+{
+    push(q, t, cluster, 1, true);
+}
+
 uint32_t limbo_cost(const struct qcow2 *q, uint64_t entry)
 {
     uint64_t host;
@@ -119,7 +124,8 @@ static bool releasable(const struct qcow2 *q, const struct limbo *l, uint64_t cl
 {
     uint64_t offset = cluster << q->cluster_bits;
 
-    return !(l->data && overlaps_metadata(q, offset, q->cluster)) &&
+    return !overlaps_fixed(q, offset, q->cluster) &&
+           !(l->data && metaset_has(q, offset)) &&
            slice_droppable(q, offset, q->cluster);
 }
 
@@ -208,6 +214,10 @@ int limbo_reclaim(struct qcow2 *q, bool all, struct qcow2_need *need)
         need->chan = &q->sync_inflight;
         return QCOW2_NEED_WAIT;
     }
+    if (q->corrupt) { /* what the counts say is worth nothing: leak it */
+        q->limbo_len = 0;
+        q->punch_count = 0;
+    }
     while (q->limbo_len) {
         struct limbo *l = &q->limbo[q->limbo_head];
         if (l->epoch > q->durable)
@@ -223,14 +233,14 @@ int limbo_reclaim(struct qcow2 *q, bool all, struct qcow2_need *need)
             return QCOW2_NEED_WAIT;
         }
         int ret = release_some(q, l, need);
+        if (!l->count) { /* also when its last one was an error */
+            q->limbo_head = (q->limbo_head + 1) % q->limbo_cap;
+            q->limbo_len--;
+        }
         if (ret == -EBUSY)
             return 0; /* too much is dirty; the next sync goes on */
         if (ret)
             return ret;
-        if (!l->count) {
-            q->limbo_head = (q->limbo_head + 1) % q->limbo_cap;
-            q->limbo_len--;
-        }
     }
     return 0;
 }

@@ -79,15 +79,21 @@ static bool ranges_overlap(uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
     return alen && blen && a < b + blen && b < a + alen;
 }
 
-bool overlaps_metadata(const struct qcow2 *q, uint64_t offset, uint64_t len)
+bool overlaps_fixed(const struct qcow2 *q, uint64_t offset, uint64_t len)
 {
     const struct qcow2_header *h = &q->header;
     uint64_t c = q->cluster;
-    if (ranges_overlap(offset, len, 0, c) ||
-        ranges_overlap(offset, len, q->l1.offset, round_up(q->l1.entries * 8, c)) ||
-        ranges_overlap(offset, len, q->reftable.offset,
-                       round_up(q->reftable.entries * 8, c)) ||
-        (h->nb_snapshots && ranges_overlap(offset, len, h->snapshots_offset, c)))
+    return ranges_overlap(offset, len, 0, c) ||
+           ranges_overlap(offset, len, q->l1.offset, round_up(q->l1.entries * 8, c)) ||
+           ranges_overlap(offset, len, q->reftable.offset,
+                          round_up(q->reftable.entries * 8, c)) ||
+           (h->nb_snapshots && ranges_overlap(offset, len, h->snapshots_offset, c));
+}
+
+bool overlaps_metadata(const struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+    uint64_t c = q->cluster;
+    if (overlaps_fixed(q, offset, len))
         return true;
     for (uint64_t at = offset & ~(c - 1); at < offset + len; at += c) {
         if (metaset_has(q, at))
