@@ -221,7 +221,7 @@ void qcow2_snapshot_at(const struct qcow2 *, unsigned i, struct qcow2_snapshot_i
 int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *,
                         struct qcow2_need *) QCOW2_MUST;
 /* Gives it up after a NEED (with no I/O of it in flight). The image stays right, though
- * clusters may be leaked. */
+ * clusters may be leaked, and some that are not shared any more may not say so. */
 void qcow2_snapshot_cancel(struct qcow2 *, struct qcow2_snapshot *);
 
 /* Makes durable all that was committed before the ticket's first call. */

@@ -247,11 +247,25 @@ static int read_l1(struct qcow2 *q, struct qcow2_snapshot *s, struct qcow2_need 
     return QCOW2_NEED_IO;
 }
 
+static uint64_t new_entry(const struct qcow2 *, const struct qcow2_snapshot *,
+                          uint8_t *);
+
+/* Can so many bytes be had in adjoining clusters (take_run())? */
+static bool run_fits(const struct qcow2 *q, uint64_t len)
+{
+    uint64_t n = round_up(len, q->cluster) >> q->cluster_bits;
+    /* A block that is one slice counts itself first: no run is as long as it. */
+    return n + (q->slice_size == q->cluster) <= q->slice_size * 8 >> q->order;
+}
+
 /* The tree to walk: the active one, as it is now. */
 static int phase_active_tree(struct qcow2 *q, struct qcow2_snapshot *s,
                              struct qcow2_need *need)
 {
     (void)need;
+    if (!run_fits(q, q->l1.entries * 8) ||
+        !run_fits(q, q->snapshot_table_len + new_entry(q, s, NULL)))
+        return -EFBIG; /* before anything is changed */
     s->l1_offset = q->l1.offset;
     s->l1_entries = q->l1.entries;
     s->buf_len = max64((uint64_t)q->l1.nslices << q->slice_bits, q->slice_size);
@@ -262,6 +276,14 @@ static int phase_active_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     memcpy(s->buf, q->l1.entry, (uint64_t)q->l1.nslices << q->slice_bits);
     s->i = s->k = s->e = 0;
     return 0;
+}
+
+/* Of the new active L1: as many as the snapshot has, and as the disk needs. */
+static uint64_t apply_entries(const struct qcow2 *q, const struct qcow2_snapshot *s)
+{
+    unsigned per_l1 = q->cluster_bits + q->l2_bits;
+    uint64_t least = (q->header.size + (1ull << per_l1) - 1) >> per_l1;
+    return max64(s->l1_entries, least);
 }
 
 static int phase_snapshot_tree(struct qcow2 *q, struct qcow2_snapshot *s,
@@ -275,6 +297,8 @@ static int phase_snapshot_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     if (s->op == QCOW2_SNAPSHOT_APPLY && extra >= 16 &&
         qcow2_be64(e->raw + 48) != q->header.size)
         return -ENOTSUP;
+    if (s->op == QCOW2_SNAPSHOT_APPLY && !run_fits(q, apply_entries(q, s) * 8))
+        return -EFBIG;
     s->i = s->k = s->e = 0;
     return read_l1(q, s, need);
 }
@@ -334,7 +358,10 @@ static int visit_free(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t cluste
     (void)need;
     if (ret)
         return ret;
-    limbo_push(q, &s->t, cluster, 1);
+    if (s->k == q->cluster >> q->slice_bits) /* the table itself: walk() */
+        limbo_push(q, &s->t, cluster, 1);
+    else
+        limbo_push_data(q, &s->t, cluster);
     limbo_unpromise(q, &s->t);
     return 0;
 }
@@ -364,19 +391,44 @@ static int visit_entry(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t entry
     return 0;
 }
 
-static int clear_copied(struct qcow2 *q, struct qcow2_slice *l2, uint64_t i,
-                        uint64_t entry)
+/* Visits an entry that becomes shared. Its count and its COPIED change in one step: this
+ * may be the last one, if the operation is given up. */
+static int share_entry(struct qcow2 *q, struct qcow2_snapshot *s,
+                       struct qcow2_slice *l2, uint64_t i, visit_fn *fn,
+                       struct qcow2_need *need)
 {
+    uint64_t entry = l2_entry(l2, i);
     if (!(entry & QCOW2_COPIED))
-        return 0;
+        return visit_entry(q, s, entry, fn, need);
     int ret = slice_intend(q, l2);
     if (ret)
         return ret;
-    slice_modify(q, l2);
-    qcow2_put_be64(l2->buf + 8 * i, entry & ~QCOW2_COPIED);
-    memset(l2->verified, 0, sizeof(l2->verified));
+    ret = visit_entry(q, s, entry, fn, need);
+    if (!ret) {
+        slice_modify(q, l2);
+        qcow2_put_be64(l2->buf + 8 * i, entry & ~QCOW2_COPIED);
+        memset(l2->verified, 0, sizeof(l2->verified));
+    }
     slice_unintend(q, l2);
-    return 0;
+    return ret;
+}
+
+/* The same for the table of entry i of the active L1. */
+static int share_table(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t i,
+                       visit_fn *fn, struct qcow2_need *need)
+{
+    uint64_t entry = be64toh(q->l1.entry[i]);
+    struct qcow2_slice *slice = table_slice(q, &q->l1, i);
+    int ret = slice_intend(q, slice);
+    if (ret)
+        return ret;
+    ret = fn(q, s, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits, false, need);
+    if (!ret && (entry & QCOW2_COPIED)) {
+        slice_modify(q, slice);
+        q->l1.entry[i] = htobe64(entry & ~QCOW2_COPIED);
+    }
+    slice_unintend(q, slice);
+    return ret;
 }
 
 /* The slice s->k of the table of L1 entry s->i. */
@@ -389,12 +441,9 @@ static int walk_slice(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t table,
         int ret = slice_get(q, SLICE_L2, table + (s->k << q->slice_bits), &l2, need);
         if (ret)
             return ret;
-        uint64_t entry = l2_entry(l2, i);
-        /* The count first: between the two a stop leaves a leak at worst. l2 may go only
-         * when this needs, and then it is fetched again. */
-        ret = visit_entry(q, s, entry, fn, need);
-        if (!ret && share)
-            ret = clear_copied(q, l2, i, entry);
+        /* l2 may go only when this needs, and then it is fetched again. */
+        ret = share ? share_entry(q, s, l2, i, fn, need)
+                    : visit_entry(q, s, l2_entry(l2, i), fn, need);
         if (ret)
             return ret;
         s->e = i + 1;
@@ -424,7 +473,9 @@ static int walk(struct qcow2 *q, struct qcow2_snapshot *s, visit_fn *fn, bool sh
                 return ret;
             s->k++;
         }
-        ret = fn(q, s, table >> q->cluster_bits, false, need);
+        ret = share && s->op == QCOW2_SNAPSHOT_CREATE
+                  ? share_table(q, s, s->i, fn, need)
+                  : fn(q, s, table >> q->cluster_bits, false, need);
         if (ret)
             return ret;
         s->k = s->e = 0;
@@ -454,23 +505,12 @@ static int phase_free_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     return walk(q, s, visit_free, false, need);
 }
 
-/* Active L1 entries lose COPIED when their tables are shared. */
+/* The copy of the L1 table loses COPIED, as the active one did. */
 static int phase_l1_shared(struct qcow2 *q, struct qcow2_snapshot *s,
                            struct qcow2_need *need)
 {
+    (void)q;
     (void)need;
-    for (; s->i < q->l1.entries; s->i++) {
-        uint64_t entry = be64toh(q->l1.entry[s->i]);
-        struct qcow2_slice *slice = table_slice(q, &q->l1, s->i);
-        if (!(entry & QCOW2_COPIED))
-            continue;
-        int ret = slice_intend(q, slice);
-        if (ret)
-            return ret;
-        slice_modify(q, slice);
-        q->l1.entry[s->i] = htobe64(entry & ~QCOW2_COPIED);
-        slice_unintend(q, slice);
-    }
     for (s->i = 0; s->i < s->l1_entries; s->i++) {
         uint64_t entry = qcow2_be64(s->buf + 8 * s->i);
         qcow2_put_be64(s->buf + 8 * s->i, entry & ~QCOW2_COPIED);
@@ -487,7 +527,7 @@ static int take_run(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t n,
 {
     uint64_t at, len = 0;
 
-    if (n > q->slice_size * 8 >> q->order)
+    if (!run_fits(q, n << q->cluster_bits))
         return -EFBIG;
     for (;;) {
         int ret = alloc_clusters(q, &s->t, n, &at, &len, need);
@@ -670,10 +710,7 @@ static int phase_free_table(struct qcow2 *q, struct qcow2_snapshot *s,
 static int phase_size_l1(struct qcow2 *q, struct qcow2_snapshot *s,
                          struct qcow2_need *need)
 {
-    uint64_t per_l1 = q->cluster_bits + q->l2_bits;
-    uint64_t least = (q->header.size + (1ull << per_l1) - 1) >> per_l1;
-    uint64_t entries = max64(s->l1_entries, least),
-             len = round_up(entries * 8, SLICE_MAX);
+    uint64_t entries = apply_entries(q, s), len = round_up(entries * 8, SLICE_MAX);
     uint8_t *buf;
 
     (void)need;

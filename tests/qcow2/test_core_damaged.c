@@ -1,0 +1,278 @@
+/*
+ * Images that are wrong, and snapshots that come to an early end: what was good before is
+ * good afterwards, and nothing asserts. One small image a case; nothing random but the
+ * order of events. ASYNCOW_SEED repeats a run; argument: the case.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/qcow2/guest.h"
+
+static char image[128];
+static uint64_t seed;
+
+static void world_of_image(struct world *w)
+{
+    *w = (struct world){.rng = seed};
+    world_load(w, image);
+}
+
+static void make(const char *options, uint64_t size, const char *io)
+{
+    snprintf(image, sizeof(image), "%s/i.qcow2", guest_dir());
+    shell(0, "qemu-img create -q -f qcow2 -o %s %s %" PRIu64, options, image, size);
+    if (io)
+        shell(0, "qemu-io -f qcow2 %s %s > /dev/null", io, image);
+}
+
+static void run(struct world *w, void (*fn)(struct task *), unsigned n, void *arg)
+{
+    static struct task tasks[16];
+    for (unsigned i = 0; i < n; i++)
+        tasks[i] = (struct task){.fn = fn, .arg = arg};
+    world_run(w, tasks, n);
+}
+
+static void opens(struct task *t)
+{
+    if (world_open(t->w, t, 16, 0, 0))
+        abort();
+}
+
+static void closes(struct task *t) { *(int *)t->arg = world_close(t->w, t); }
+
+static uint64_t l1(const struct world *w) { return qcow2_be64(w->file + 40); }
+static uint8_t *l2_entry(struct world *w, uint64_t i)
+{
+    uint64_t table = qcow2_be64(w->file + l1(w)) & QCOW2_OFFSET_MASK;
+    return w->file + table + 8 * i;
+}
+
+static bool filled(const uint8_t *p, uint8_t with, uint64_t len)
+{
+    for (uint64_t i = 0; i < len; i++)
+        if (p[i] != with)
+            return false;
+    return true;
+}
+
+/* Two entries own one cluster that is counted once. Freed twice, the second time is an
+ * error; it must not go on to free what happens to lie behind. */
+static void free_twice(struct task *t)
+{
+    static uint8_t buf[14 * 4096];
+    int *ret = t->arg;
+    assert(!guest_discard(t, 0, 4096));
+    assert(!guest_discard(t, 4096, 4096));
+    *ret = guest_flush(t);
+    (void)guest_flush(t);
+    (void)guest_flush(t);
+    assert(!guest_read(t, 2 * 4096, buf, sizeof(buf)));
+    assert(filled(buf, 0x77, sizeof(buf)));
+}
+
+static void case_freed_twice(void)
+{
+    struct world w;
+    int ret = 0;
+    make("cluster_size=4096", 1 << 20, "-c 'write -P 0x77 0 64k'");
+    world_of_image(&w);
+    memcpy(l2_entry(&w, 0), l2_entry(&w, 1), 8);
+    run(&w, opens, 1, NULL);
+    run(&w, free_twice, 1, &ret);
+    assert(ret == -EIO);
+    run(&w, closes, 1, &ret);
+    free(w.file);
+}
+
+/* ---- a snapshot that is given up after so many needs ---- */
+
+struct give_up {
+    enum qcow2_snapshot_op op;
+    unsigned after;
+    bool ended;
+};
+
+static void snapshot_for_a_while(struct task *t)
+{
+    struct give_up *u = t->arg;
+    struct qcow2_snapshot s = {.op = u->op, .name = "two", .date_sec = 1};
+    struct qcow2_need need;
+    unsigned n = 0;
+    int ret;
+    do {
+        ret = qcow2_snapshot_step(t->w->q, &s, &need);
+        world_wake(t->w);
+        if (ret == QCOW2_NEED_IO) {
+            ret = world_settle(t, &need);
+            assert(!ret);
+            if (n++ == u->after) {
+                qcow2_snapshot_cancel(t->w->q, &s);
+                world_wake(t->w);
+                return;
+            }
+            s.tables_left = 1;
+        }
+        assert(!ret);
+    } while (s.tables_left);
+    u->ended = true;
+}
+
+static void write_everywhere(struct task *t)
+{
+    static uint8_t buf[8192];
+    memset(buf, 0x99, sizeof(buf));
+    for (uint64_t at = 0; at < 1 << 20; at += 64 << 10)
+        assert(!guest_write(t, at + 2048, buf, sizeof(buf)));
+    assert(!guest_flush(t));
+    assert(!guest_discard(t, 32 << 10, 8192));
+    assert(!guest_flush(t));
+}
+
+static void case_given_up(void)
+{
+    static const enum qcow2_snapshot_op ops[] = {
+        QCOW2_SNAPSHOT_CREATE, QCOW2_SNAPSHOT_APPLY, QCOW2_SNAPSHOT_DELETE};
+    for (unsigned i = 0; i < 3; i++) {
+        struct give_up u = {.op = ops[i]};
+        for (u.after = 0; !u.ended; u.after++) {
+            struct world w;
+            int ret = 0;
+            if (getenv("ASYNCOW_VERBOSE"))
+                printf("op %u after %u\n", i, u.after);
+            make("cluster_size=4096", 1 << 20, "-c 'write -P 0x77 0 1M'");
+            if (ops[i] != QCOW2_SNAPSHOT_CREATE) {
+                shell(0, "qemu-img snapshot -c two %s", image);
+                shell(0, "qemu-io -f qcow2 -c 'write -P 0x78 128k 200k' %s > /dev/null",
+                      image);
+            }
+            world_of_image(&w);
+            run(&w, opens, 1, NULL);
+            w.verify = true;
+            run(&w, snapshot_for_a_while, 1, &u);
+            run(&w, write_everywhere, 1, NULL);
+            w.verify = false;
+            run(&w, closes, 1, &ret);
+            assert(!ret);
+            world_save(&w, image);
+            /* Leaks, or COPIED not set where it could be: no harm. */
+            shell(0,
+                  "qemu-img check -f qcow2 %s 2>&1 | grep ERROR | "
+                  "grep -v 'OFLAG_COPIED.*refcount=1$' && exit 1 || exit 0",
+                  image);
+            shell(0, "qemu-io -r -f qcow2 -c 'read -P 0x99 2k 8k' %s | grep -q ops",
+                  image);
+            free(w.file);
+        }
+    }
+}
+
+/* ---- an L1 table as long as a slice counts ---- */
+
+static void snapshot_refused(struct task *t)
+{
+    int ret = guest_snapshot(t, QCOW2_SNAPSHOT_CREATE, "one");
+    assert(ret == 0 || ret == -EFBIG);
+    assert(t->w->size < 16 << 20);
+}
+
+static void case_long_l1(void)
+{
+    struct world w;
+    int ret = 0;
+    make("cluster_size=512", 512 << 20, "-c 'write -P 0x77 0 64k'");
+    world_of_image(&w);
+    run(&w, opens, 1, NULL);
+    run(&w, snapshot_refused, 1, NULL);
+    run(&w, closes, 1, &ret);
+    assert(!ret);
+    world_save(&w, image);
+    shell(0, "qemu-img check -q -f qcow2 %s", image);
+    free(w.file);
+}
+
+/* ---- an L2 table where the refcount table will move to ---- */
+
+static void fill(struct task *t)
+{
+    static uint8_t buf[64 << 10];
+    memset(buf, 0x99, sizeof(buf));
+    /* the last table, which is in the way, is dirty */
+    int ret = guest_write(t, (10 << 20) - 4096, buf, 4096);
+    for (uint64_t at = 0; !ret && at < 9 << 20; at += sizeof(buf))
+        ret = guest_write(t, at, buf, sizeof(buf));
+    assert(ret == -EIO);
+}
+
+static void case_table_in_the_way(void)
+{
+    struct world w;
+    int ret = 0;
+    /* one cluster of refcount table: 64 blocks of 256 clusters of 512 bytes, 8 MiB */
+    make("cluster_size=512", 10 << 20, "-c 'write -P 0x77 0 4k'");
+    world_of_image(&w);
+    uint64_t n = (10 << 20) / (64 * 512);
+    qcow2_put_be64(w.file + l1(&w) + 8 * (n - 1), (8ull << 20) | QCOW2_COPIED);
+    run(&w, opens, 1, NULL);
+    run(&w, fill, 1, NULL);
+    run(&w, closes, 1, &ret);
+    free(w.file);
+}
+
+/* ---- a snapshot that claims the active L1 table for data ---- */
+
+static void drop(struct task *t)
+{
+    *(int *)t->arg = guest_snapshot(t, QCOW2_SNAPSHOT_DELETE, "two");
+    (void)guest_flush(t);
+}
+
+static void case_snapshot_of_l1(void)
+{
+    struct world w;
+    int ret = 0;
+    make("cluster_size=4096", 1 << 20, "-c 'write -P 0x77 0 1M'");
+    shell(0, "qemu-img snapshot -c two %s", image);
+    shell(0, "qemu-io -f qcow2 -c 'write -P 0x77 0 1M' %s > /dev/null", image);
+    world_of_image(&w);
+    uint64_t its_l1 = qcow2_be64(w.file + qcow2_be64(w.file + 64));
+    uint64_t its_l2 = qcow2_be64(w.file + its_l1) & QCOW2_OFFSET_MASK;
+    qcow2_put_be64(w.file + its_l2, l1(&w));
+    run(&w, opens, 1, NULL);
+    run(&w, drop, 1, &ret);
+    assert(ret == -EIO);
+    assert(qcow2_be64(w.file + l1(&w)));
+    run(&w, closes, 1, &ret);
+    world_save(&w, image);
+    shell(0, "qemu-io -r -f qcow2 -c 'read -P 0x77 0 1M' %s > /dev/null", image);
+    free(w.file);
+}
+
+static const struct {
+    const char *name;
+    void (*fn)(void);
+} cases[] = {{"freed-twice", case_freed_twice},
+             {"given-up", case_given_up},
+             {"long-l1", case_long_l1},
+             {"table-in-the-way", case_table_in_the_way},
+             {"snapshot-of-l1", case_snapshot_of_l1}};
+
+int main(int argc, char **argv)
+{
+    const char *env = getenv("ASYNCOW_SEED");
+    seed = env ? strtoull(env, NULL, 0) : (uint64_t)time(NULL) * 1000003;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("ASYNCOW_SEED=%" PRIu64 "\n", seed);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        if (argc > 1 && strcmp(argv[1], cases[i].name))
+            continue;
+        printf("%s\n", cases[i].name);
+        cases[i].fn();
+    }
+    guest_done();
+    return 0;
+}
