@@ -14,6 +14,8 @@
  *            (hold=metadata); NEED_WAIT drops it in one step with going to sleep, or the
  *            one awaited could never finish.
  * Waking     Every exclusive section ends by draining qcow2_wake(), errors included.
+ *            Who sleeps is on the list of sleepers before that: qcow2_unmap() needs no
+ *            lock, so the drain itself can bring what the sleeper waits for.
  * Ownership  io.buf is the core's, valid until qcow2_io_done(), which is owed even if
  *            the request dies. Tickets are the caller's: zeroed before use, unmoved until
  *            ended. Guest data never enters.

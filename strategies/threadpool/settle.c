@@ -46,12 +46,14 @@ int tp_settle(struct tp_request *r, struct tp_node *node, int verdict)
  * never come to an end. */
 void tp_sleep(struct tp_request *r, struct tp_node *node)
 {
-    tp_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
     r->chan = r->need.chan;
     r->next = NULL;
     r->awake = false;
     *node->end_asleep = r;
     node->end_asleep = &r->next;
+    /* With r among them: readers let go without the lock, so the news can be what r waits
+     * for. If it is old, r just asks again. */
+    tp_wake_sleepers(node);
     atomic_store_explicit(&node->held, false, memory_order_relaxed);
     while (!r->awake)
         env_cond_wait(node->image->env, &r->wakeup, &node->lock);
