@@ -54,6 +54,9 @@ int inflight_overlap(struct qcow2 *q, const struct qcow2_ticket *t, uint64_t gue
 /* The end of a reservation that covers cluster, or 0. */
 static uint64_t reserved_until(const struct qcow2 *q, uint64_t offset)
 {
+    const struct maker *m = &q->mk_l2;
+    if (m->orphan && offset - m->offset < q->cluster) /* being written to still */
+        return m->offset + q->cluster;
     for (const struct qcow2_ticket *x = q->inflight_head; x; x = x->next) {
         if (offset - x->host < x->host_len)
             return x->host + x->host_len;

@@ -31,15 +31,16 @@ static void make(const char *options, uint64_t size, const char *io)
 
 static void run(struct world *w, void (*fn)(struct task *), unsigned n, void *arg)
 {
-    static struct task tasks[16];
+    static struct task tasks[64];
     for (unsigned i = 0; i < n; i++)
         tasks[i] = (struct task){.fn = fn, .arg = arg};
-    world_run(w, tasks, n);
+    if (!world_run(w, tasks, n))
+        abort(); /* it goes on for ever */
 }
 
 static void opens(struct task *t)
 {
-    if (world_open(t->w, t, 16, 0, 0))
+    if (world_open(t->w, t, 64, 0, 0))
         abort();
 }
 
@@ -252,6 +253,90 @@ static void case_snapshot_of_l1(void)
     free(w.file);
 }
 
+/* ---- limbo full of promises when the refcount table must move ---- */
+
+enum { WRITERS = 64, TABLE = 64 * 512 }; /* bytes that an L2 table of 512 bytes maps */
+
+static void overwrite(struct task *t)
+{
+    static uint8_t buf[TABLE];
+    uint64_t i = (uint64_t)(t - t->w->tasks);
+    memset(buf, 0x99, sizeof(buf));
+    assert(!guest_write(t, i * TABLE, buf, sizeof(buf)));
+}
+
+static void case_promises(void)
+{
+    struct world w;
+    int ret = 0;
+    make("cluster_size=512", 15900 * 512, "-c 'write -P 0x77 0 8140800'");
+    world_of_image(&w);
+    uint64_t reftable = qcow2_be64(w.file + 48);
+    for (uint64_t i = 0; i < 64; i++) { /* every cluster it can count is in use */
+        uint64_t block = qcow2_be64(w.file + reftable + 8 * i);
+        assert(block);
+        for (uint64_t k = 0; k < 256; k++)
+            qcow2_refcount_set(w.file + block, k, 4, 1);
+    }
+    for (uint64_t i = 0; i < WRITERS; i++) { /* and nothing is rewritten in place */
+        uint64_t table = qcow2_be64(w.file + l1(&w) + 8 * i) & QCOW2_OFFSET_MASK;
+        for (uint64_t k = 0; k < 64; k++)
+            w.file[table + 8 * k] &= 0x7f;
+    }
+    run(&w, opens, 1, NULL);
+    w.stop_at = w.ios + (1 << 16);
+    run(&w, overwrite, WRITERS, NULL);
+    assert(qcow2_stats(w.q)->limbo_full && qcow2_stats(w.q)->table_moves == 1);
+    w.stop_at = 0;
+    run(&w, closes, 1, &ret);
+    assert(!ret);
+    world_save(&w, image);
+    shell(3, "qemu-img check -q -f qcow2 %s > /dev/null 2>&1", image);
+    shell(0, "qemu-io -r -f qcow2 -c 'read -P 0x99 0 2M' %s > /dev/null", image);
+    free(w.file);
+}
+
+/* ---- a request that dies while its table is zeroed ---- */
+
+static void plan_until(struct task *t, struct qcow2_write *w, uint64_t guest,
+                       enum qcow2_op op, struct qcow2_need *need)
+{
+    int ret;
+    while ((ret = qcow2_plan(t->w->q, guest, 4096, w, need)) > 0 &&
+           !(ret == QCOW2_NEED_IO && need->io.op == op))
+        assert(!world_settle(t, need));
+    assert(ret >= 0);
+}
+
+static void late_zeros(struct task *t)
+{
+    static uint8_t buf[8192], back[8192];
+    struct qcow2_write a = {0}, b = {0};
+    struct qcow2_need need;
+    plan_until(t, &a, 4096, QCOW2_FLUSH, &need); /* planned: it has a cluster */
+    plan_until(t, &b, 2 << 20, QCOW2_ZERO, &need);
+    qcow2_abort(t->w->q, &b); /* its I/O is under way */
+    qcow2_abort(t->w->q, &a);
+    memset(buf, 0x99, sizeof(buf));
+    assert(!guest_write(t, 4096, buf, sizeof(buf)));
+    assert(!world_settle(t, &need));
+    assert(!guest_read(t, 4096, back, sizeof(back)));
+    assert(!memcmp(buf, back, sizeof(buf)));
+}
+
+static void case_late_zeros(void)
+{
+    struct world w;
+    int ret = 0;
+    make("cluster_size=4096", 4 << 20, "-c 'write -P 0x77 0 4k'");
+    world_of_image(&w);
+    run(&w, opens, 1, NULL);
+    run(&w, late_zeros, 1, NULL);
+    run(&w, closes, 1, &ret);
+    assert(!ret);
+    free(w.file);
+}
+
 static const struct {
     const char *name;
     void (*fn)(void);
@@ -259,7 +344,9 @@ static const struct {
              {"given-up", case_given_up},
              {"long-l1", case_long_l1},
              {"table-in-the-way", case_table_in_the_way},
-             {"snapshot-of-l1", case_snapshot_of_l1}};
+             {"snapshot-of-l1", case_snapshot_of_l1},
+             {"promises", case_promises},
+             {"late-zeros", case_late_zeros}};
 
 int main(int argc, char **argv)
 {
