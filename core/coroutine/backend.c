@@ -77,9 +77,8 @@ int co_backend_no_shadow_stack(struct error *err)
     return error_set(
         err, -ENOTSUP,
         "coroutines: this thread has a shadow stack, under which no stack can be "
-        "switched; start without it (GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK) or use "
-        "the "
-        "back end `thread`");
+        "switched; start without it (unset GLIBC_TUNABLES) or use the back end "
+        "`thread`");
 }
 
 /* --- choice -------------------------------------------------------------------------- */
