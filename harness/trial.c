@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -326,6 +327,8 @@ static json_t *forked(const struct trial *t, struct shared *s, struct error *err
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
+        /* Killed without warning, the parent could not tell us to give the image up. */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(fd[0]);
         child(t, s, fd[1]);
     }

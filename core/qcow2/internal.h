@@ -231,9 +231,6 @@ int alloc_clusters(struct qcow2 *, struct qcow2_ticket *, uint64_t want,
 /* The file reaches end, or will by writing. */
 int alloc_grow(struct qcow2 *, struct qcow2_ticket *, uint64_t end,
                struct qcow2_need *) QCOW2_MUST;
-/* The L2 slice of guest, of a table that is ours alone, pinned as pin[0] to change. */
-int l2_get_for_write(struct qcow2 *, struct qcow2_ticket *, uint64_t guest,
-                     struct qcow2_slice **, struct qcow2_need *) QCOW2_MUST;
 int alloc_io_done(struct qcow2 *, const struct qcow2_io *, int err);
 void alloc_ticket_end(struct qcow2 *, struct qcow2_ticket *);
 /* The reserved run, counted by pin[1], is used from now on: refcounts 1. */
@@ -244,6 +241,21 @@ void inflight_remove(struct qcow2 *, struct qcow2_ticket *);
 /* NEED_WAIT on a ticket that will change entries of guest..guest+len; 0: none. */
 int inflight_overlap(struct qcow2 *, const struct qcow2_ticket *, uint64_t guest,
                      uint64_t len, struct qcow2_need *);
+
+/* One reference to a cluster that has none, in the intended slice that counts it. */
+void count_up(struct qcow2 *, struct qcow2_slice *, uint64_t cluster);
+
+/* tables.c */
+/* A refcount block for cluster, or a larger refcount table. 0: look again. */
+int refblock_make(struct qcow2 *, struct qcow2_ticket *, uint64_t cluster,
+                  struct qcow2_need *) QCOW2_MUST;
+int reftable_move(struct qcow2 *, struct qcow2_ticket *,
+                  struct qcow2_need *) QCOW2_MUST;
+/* The L2 slice of guest, of a table that is ours alone, pinned as pin[0] to change. */
+int l2_get_for_write(struct qcow2 *, struct qcow2_ticket *, uint64_t guest,
+                     struct qcow2_slice **, struct qcow2_need *) QCOW2_MUST;
+int maker_io_done(struct qcow2 *, struct maker *, int err);
+void maker_ticket_end(struct qcow2 *, struct maker *, struct qcow2_ticket *);
 
 /* limbo.c */
 int limbo_promise(struct qcow2 *, struct qcow2_ticket *, uint32_t n) QCOW2_MUST;

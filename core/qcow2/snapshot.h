@@ -1,0 +1,34 @@
+/*
+ * What the parts of snapshots share: snapshot.c (the operations), snapshot_list.c (the
+ * table of snapshots), snapshot_tree.c (what hangs under an L1 table). All under the
+ * exclusive side; verdicts as in qcow2.h, -EBUSY: a sync is owed, then once more.
+ */
+#ifndef QCOW2_SNAPSHOT_H
+#define QCOW2_SNAPSHOT_H
+#include "core/qcow2/internal.h"
+
+/* snapshot_list.c. Parses the table in buf, which the list keeps pointing into. -EAGAIN:
+ * it ends in the middle of an entry. */
+int snapshot_list_parse(struct qcow2 *, uint8_t *buf, uint64_t len) QCOW2_MUST;
+/* By id, else by name. -ENOENT. */
+int snapshot_list_find(const struct qcow2 *, const char *name, unsigned *index);
+/* Writes the entry of the snapshot being made to p, unless that is NULL; its length. */
+uint64_t snapshot_list_entry(const struct qcow2 *, const struct qcow2_snapshot *,
+                             uint8_t *p);
+/* s->buf: the table with one entry more (create) or less (delete). */
+int snapshot_list_build(struct qcow2 *, struct qcow2_snapshot *) QCOW2_MUST;
+
+/* snapshot_tree.c. What is done to each cluster. */
+typedef int snapshot_visit(struct qcow2 *, struct qcow2_snapshot *, uint64_t cluster,
+                           bool compressed, struct qcow2_need *);
+snapshot_visit snapshot_visit_room;  /* -ERANGE: one more reference does not fit */
+snapshot_visit snapshot_visit_raise; /* one more reference */
+snapshot_visit snapshot_visit_free;  /* one less, through limbo */
+/* One table of s->buf a call; share: COPIED is cleared with it. */
+int snapshot_walk(struct qcow2 *, struct qcow2_snapshot *, snapshot_visit *, bool share,
+                  struct qcow2_need *) QCOW2_MUST;
+/* Sets COPIED in the active tree wherever a refcount is 1. */
+int snapshot_set_copied(struct qcow2 *, struct qcow2_snapshot *,
+                        struct qcow2_need *) QCOW2_MUST;
+
+#endif
