@@ -93,6 +93,16 @@ static void set_iov(struct load *l, struct load_slot *s, uint64_t len)
     s->req.iovcnt = n;
 }
 
+static struct load_slot *idle_slot(struct load *l)
+{
+    if (l->in_flight >= l->in_flight_max)
+        return NULL;
+    for (int i = 0; i < LOAD_SLOTS; i++)
+        if (!l->slot[i].busy)
+            return &l->slot[i];
+    return NULL;
+}
+
 static void done(struct guest_req *);
 
 static void submit(struct load *l, struct load_slot *s)
@@ -165,12 +175,10 @@ static void discard_effect(const struct load *l, struct load_slot *s, uint64_t a
     s->zero_len = l->discard_ignored || end <= start ? 0 : end - start;
 }
 
-/* Mostly where nobody writes; where somebody does, whole sectors. */
+/* Whole sectors where somebody writes already, or where nobody knows what is there. */
 static bool claim(struct load *l, struct load_slot *s, uint64_t *at, uint64_t *len)
 {
-    if (load_random(l, 4) && model_written_to(&l->m, *at, *len))
-        return false;
-    if (!model_certain(&l->m, *at, *len)) { /* no part of what nobody knows */
+    if (!model_certain(&l->m, *at, *len)) {
         *len = (*at + *len + SECTOR - 1) / SECTOR * SECTOR;
         *at -= *at % SECTOR;
         *len -= *at;
@@ -180,19 +188,16 @@ static bool claim(struct load *l, struct load_slot *s, uint64_t *at, uint64_t *l
     return model_claim(&l->m, *at, *len, *at % SECTOR || *len % SECTOR);
 }
 
-/* False: nothing started, as somebody writes there. */
-static bool start(struct load *l, struct load_slot *s)
+/* False: not started, as somebody writes there and wants to be the only one. */
+static bool start_one(struct load *l, struct load_slot *s, enum guest_op op,
+                      uint64_t at, uint64_t len)
 {
-    uint64_t at, len;
-    enum guest_op op = choose_op(l);
-
-    choose_range(l, &at, &len);
     if (op == GUEST_FLUSH)
         at = len = 0;
     if (op != GUEST_FLUSH && op != GUEST_READ && !claim(l, s, &at, &len))
         return false;
     s->req = (struct guest_req){.op = op, .offset = at, .len = len, .done = done};
-    s->adopts = false;
+    s->adopts = s->chases = false;
     s->buf =
         s->mem + (l->unaligned && !load_random(l, 2) ? load_random(l, BUF_ALIGN) : 0);
     switch (op) {
@@ -220,6 +225,54 @@ static bool start(struct load *l, struct load_slot *s)
     }
     l->started++;
     submit(l, s);
+    return true;
+}
+
+/* What is read or written is discarded at once, that is flushed, and others write: if the
+ * first is slow, its clusters are wanted again before it has ended. */
+static void chase(struct load *l, uint64_t at, uint64_t len)
+{
+    struct load_slot *s = idle_slot(l);
+
+    len += at % l->cluster;
+    at -= at % l->cluster;
+    len += (l->cluster - len % l->cluster) % l->cluster;
+    if (len > l->m.size - at)
+        len = l->m.size - at;
+    if (s && start_one(l, s, GUEST_DISCARD, at, len))
+        s->chases = true;
+}
+
+static void chase_on(struct load *l, enum guest_op ended)
+{
+    uint64_t at, len;
+    struct load_slot *s = idle_slot(l);
+
+    if (ended == GUEST_DISCARD) {
+        if (s && start_one(l, s, GUEST_FLUSH, 0, 0))
+            s->chases = true;
+        return;
+    }
+    for (int i = 0; i < 4 && s; i++, s = idle_slot(l)) {
+        choose_range(l, &at, &len);
+        start_one(l, s, GUEST_WRITE, at, len);
+    }
+}
+
+/* False: nothing started. */
+static bool start(struct load *l, struct load_slot *s)
+{
+    uint64_t at, len;
+    enum guest_op op = choose_op(l);
+
+    choose_range(l, &at, &len);
+    /* Mostly where nobody writes. */
+    if (op != GUEST_READ && load_random(l, 4) && model_written_to(&l->m, at, len))
+        return false;
+    if (!start_one(l, s, op, at, len))
+        return false;
+    if ((op == GUEST_READ || op == GUEST_WRITE) && !load_random(l, 7))
+        chase(l, at, len);
     return true;
 }
 
@@ -293,7 +346,11 @@ static void done(struct guest_req *req)
         end_change(l, s, ok);
     else if (ok && l->m.crash)
         model_flushed(&l->m, s->began);
-    if (!s->busy && !l->stop && l->started < l->ops && load_random(l, 2))
+    if (l->stop || l->started >= l->ops)
+        return;
+    if (s->chases && ok)
+        chase_on(l, req->op);
+    else if (load_random(l, 2))
         start(l, s); /* from where a guest would */
 }
 
@@ -313,16 +370,6 @@ static void cancel_one(struct load *l)
         s->cancelled = true;
         l->d->table->cancel(l->d->image, &s->req);
     }
-}
-
-static struct load_slot *idle_slot(struct load *l)
-{
-    if (l->in_flight >= l->in_flight_max)
-        return NULL;
-    for (int i = 0; i < LOAD_SLOTS; i++)
-        if (!l->slot[i].busy)
-            return &l->slot[i];
-    return NULL;
 }
 
 /* Drained, the image is quiet: what is submitted waits until the end of it. */

@@ -20,7 +20,7 @@ struct load_slot {
     uint64_t began;
     uint64_t zero_at, zero_len; /* DISCARD: what reads zeros afterwards */
     uint64_t claim_at, claim_len, writer;
-    bool busy, cancelled, adopts;
+    bool busy, cancelled, adopts, chases;
 };
 struct load {
     struct disk *d;
