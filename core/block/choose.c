@@ -172,7 +172,7 @@ static int time_batch(const struct subject *s, io_context_t ctx, uint64_t *submi
 /* Asynchronous: it comes back well before the I/O is done. The first batch warms up. */
 static bool submit_returns_early(const struct subject *s, struct engine_choice *c)
 {
-    uint64_t submit_ns = 0, all_ns = 1, submit, all;
+    uint64_t submit_ns = 0, all_ns = 1, submit = 0, all = 1;
     io_context_t ctx = NULL;
     int ret = io_setup(TIMED, &ctx);
 
