@@ -157,8 +157,11 @@ int blk_close(struct blk_file *f)
         loop_destroy(h->loop);
         free(h);
     }
-    if (f->fd >= 0 && close(f->fd) < 0)
-        ret = -errno;
+    if (f->fd >= 0) {
+        filelock_release(f->fd);
+        if (close(f->fd) < 0)
+            ret = -errno;
+    }
     if (f->sim)
         ret = sim_file_close(f->sim);
     filter_close(f->filters);

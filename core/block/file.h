@@ -68,6 +68,9 @@ static inline void file_count_io(struct blk_file *f, unsigned slot,
 
 /* filelock.c: the image locks, as QEMU's file-posix takes them. 0, or -errno with err. */
 int filelock_take(int fd, bool write, const char *path, struct error *err);
+/* Before close(2): an io_uring that is being torn down in the background may keep the open
+ * file, and so its locks, a while longer. */
+void filelock_release(int fd);
 
 bool filealign_is_tmpfs(int fd);
 /* filealign.c: what a direct file wants. 0, or -errno with err. */

@@ -77,3 +77,13 @@ int filelock_take(int fd, bool write, const char *path, struct error *err)
         return error_set(err, ret, "%s: failed to lock: %s", path, strerror(-ret));
     return 0;
 }
+
+void filelock_release(int fd)
+{
+    struct flock all = {.l_type = F_UNLCK,
+                        .l_whence = SEEK_SET,
+                        .l_start = USED_BASE,
+                        .l_len = UNSHARED_BASE + PERMS - USED_BASE};
+
+    (void)fcntl(fd, F_OFD_SETLK, &all); /* not locked: nothing to do */
+}
