@@ -74,7 +74,7 @@ bool job_option_global(const char *name);
 /* Checks what only holds between options, once all are set. */
 int job_check(const struct job *, struct error *);
 bool job_snapshots(const struct job *); /* makes some */
-bool job_writes(const struct job *); /* changes the image */
+bool job_writes(const struct job *);    /* changes the image */
 void job_options_help(FILE *);
 /* Calls fn for every option with its value as text, in the table's order. */
 void job_each(const struct job *,
