@@ -153,8 +153,9 @@ static int time_batch(const struct subject *s, io_context_t ctx, uint64_t *submi
     int n, got;
 
     for (unsigned i = 0; i < TIMED; i++) {
+        uint64_t at = i * blocks / TIMED * BLOCK;
         io_prep_pread(&cb[i], blk_fd(s->file), s->memory + i * BLOCK, BLOCK,
-                      (long long)(i * blocks / TIMED * BLOCK));
+                      (long long)at);
         ptrs[i] = &cb[i];
     }
     begin_ns = env_now_ns(s->env);
