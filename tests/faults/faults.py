@@ -88,7 +88,8 @@ def choose(options):
     """Each strategy with each template; metadata writes and cancels take turns."""
     jobs = [(name, strategy, (i + j + options.seed) % 2, int((i + j + options.seed) % 5 == 0))
             for i, name in enumerate(TEMPLATES) for j, strategy in enumerate(STRATEGIES)]
-    return [j for j in jobs if all(o in f'{j[0]} {j[1]}' for o in options.only)]
+    return [j for j in jobs
+            if all(o == j[0] or j[1].startswith(o) or j[1].endswith(o) for o in options.only)]
 
 
 def main():
