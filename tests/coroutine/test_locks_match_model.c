@@ -286,6 +286,8 @@ static void run(bool rw)
         enum order order = draw_order(model.state[who]);
         if (order == END)
             continue;
+        if (order == WAIT && model.asleep_n == CREW - 1)
+            order = WAKE_ALL; /* somebody must stay up to wake the others */
         give(who, order);
         model_step(who, order);
         if (order == TRYLOCK || order == UPGRADE || order == WAKE_ONE)
