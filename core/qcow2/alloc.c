@@ -255,3 +255,18 @@ void alloc_ticket_end(struct qcow2 *q, struct qcow2_ticket *t)
     if (q->grower == t && !q->grow_orphan)
         q->grow_orphan = true; /* its I/O is in flight: grow_done() ends it */
 }
+
+/* Whatever the ticket still holds goes back; it may be used again. */
+void ticket_end(struct qcow2 *q, struct qcow2_ticket *t)
+{
+    for (unsigned i = 0; i < QCOW2_PINS; i++)
+        ticket_unpin(q, t, i);
+    limbo_unpromise(q, t);
+    if (t->pinned)
+        grace_leave(q, t->phase);
+    alloc_ticket_end(q, t);
+    sync_ticket_end(q, t);
+    inflight_remove(q, t);
+    gate_leave(q, t);
+    *t = (struct qcow2_ticket){0};
+}

@@ -7,19 +7,7 @@
  */
 #include "core/qcow2/internal.h"
 
-static void zero_end(struct qcow2 *q, struct qcow2_ticket *t)
-{
-    ticket_unpin(q, t, 0);
-    ticket_unpin(q, t, 1);
-    limbo_unpromise(q, t);
-    alloc_ticket_end(q, t);
-    sync_ticket_end(q, t);
-    inflight_remove(q, t);
-    gate_leave(q, t);
-    *t = (struct qcow2_ticket){0};
-}
-
-void qcow2_cancel(struct qcow2 *q, struct qcow2_ticket *t) { zero_end(q, t); }
+void qcow2_cancel(struct qcow2 *q, struct qcow2_ticket *t) { ticket_end(q, t); }
 
 /* Up to the end of the disk counts as up to the end of its last cluster. */
 static uint64_t whole_end(const struct qcow2 *q, uint64_t end)
@@ -144,7 +132,7 @@ int qcow2_zero(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint64_t
         }
     } while (ret == -EAGAIN);
     if (ret <= 0)
-        zero_end(q, t);
+        ticket_end(q, t);
     *done = min64(*done, want);
     return ret;
 }
@@ -161,7 +149,7 @@ int qcow2_discard(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint6
         *done =
             min64(len, q->header.version < 3 && q->backing ? len : q->cluster - skip);
         if (ret)
-            zero_end(q, t);
+            ticket_end(q, t);
         return ret;
     }
     return qcow2_zero(q, t, guest, len, done, &part, need);

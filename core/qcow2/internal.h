@@ -233,6 +233,7 @@ int alloc_grow(struct qcow2 *, struct qcow2_ticket *, uint64_t end,
                struct qcow2_need *) QCOW2_MUST;
 int alloc_io_done(struct qcow2 *, const struct qcow2_io *, int err);
 void alloc_ticket_end(struct qcow2 *, struct qcow2_ticket *);
+void ticket_end(struct qcow2 *, struct qcow2_ticket *); /* gives all back */
 /* The reserved run, counted by pin[1], is used from now on: refcounts 1. */
 void use_space(struct qcow2 *, struct qcow2_ticket *, uint64_t offset, uint64_t len);
 bool take_virgin(struct qcow2 *, uint64_t offset, uint64_t len);

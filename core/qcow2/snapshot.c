@@ -443,18 +443,13 @@ static phase_fn *const delete_phases[] = {phase_load,         phase_quiet,
 
 static void snapshot_end(struct qcow2 *q, struct qcow2_snapshot *s)
 {
-    ticket_unpin(q, &s->t, 0);
-    ticket_unpin(q, &s->t, 1);
-    limbo_unpromise(q, &s->t);
-    alloc_ticket_end(q, &s->t);
-    sync_ticket_end(q, &s->t);
+    ticket_end(q, &s->t);
     if (q->gate == &s->t) {
         q->gate = NULL;
         wake_push(q, &q->gate, &q->gate_awaited);
     }
     free(s->buf);
     s->buf = NULL;
-    s->t = (struct qcow2_ticket){0};
     s->tables_left = 0;
 }
 

@@ -267,23 +267,6 @@ int qcow2_plan(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_write
     return ret;
 }
 
-static void write_end(struct qcow2 *q, struct qcow2_write *w)
-{
-    struct qcow2_ticket *t = &w->t;
-
-    ticket_unpin(q, t, 0);
-    ticket_unpin(q, t, 1);
-    ticket_unpin(q, t, 2);
-    limbo_unpromise(q, t);
-    if (t->pinned)
-        grace_leave(q, t->phase);
-    alloc_ticket_end(q, t);
-    sync_ticket_end(q, t);
-    inflight_remove(q, t);
-    gate_leave(q, t);
-    *t = (struct qcow2_ticket){0};
-}
-
 static void commit_entry(struct qcow2 *q, struct qcow2_ticket *t, uint64_t k)
 {
     struct qcow2_slice *s = t->pin[0];
@@ -313,7 +296,7 @@ void qcow2_commit(struct qcow2 *q, struct qcow2_write *w)
             use_space(q, t, t->host, n << q->cluster_bits);
         stat_add(&q->stats.commits);
     }
-    write_end(q, w);
+    ticket_end(q, &w->t);
 }
 
 void qcow2_abort(struct qcow2 *q, struct qcow2_write *w)
@@ -322,5 +305,5 @@ void qcow2_abort(struct qcow2 *q, struct qcow2_write *w)
         stat_add(&q->stats.aborts);
     if (w->t.host_len) /* free again, though it reads as zeros no more */
         q->cursor = min64(q->cursor, w->t.host >> q->cluster_bits);
-    write_end(q, w);
+    ticket_end(q, &w->t);
 }
