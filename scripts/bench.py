@@ -4,6 +4,7 @@ A trial is one process on one image. Each runner returns a dict with at least "i
 raises TrialError with the command and what it said.
 """
 import configparser
+import contextlib
 import json
 import os
 import platform
@@ -42,6 +43,28 @@ def run(command, timeout=TIMEOUT_S):
         raise TrialError(f'{" ".join(command)}\n  exit status {done.returncode}: '
                          + '\n  '.join(said))
     return done.stdout
+
+
+_pinned = 0  # CPUs that trials run on; 0: all
+
+
+@contextlib.contextmanager
+def pinned(cpus):
+    """What run() starts meanwhile sees the first so many CPUs; 0: all."""
+    global _pinned
+    allowed = os.sched_getaffinity(0)
+    if cpus:
+        os.sched_setaffinity(0, sorted(allowed)[:cpus])
+    _pinned = cpus
+    try:
+        yield
+    finally:
+        _pinned = 0
+        os.sched_setaffinity(0, allowed)
+
+
+def pinned_to():
+    return _pinned
 
 
 def read_job(path):

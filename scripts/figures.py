@@ -7,8 +7,7 @@ same once more.
 import os
 import subprocess
 
-COLOURS = {'io_uring': '#0072B2', 'linux-aio': '#E69F00', 'threads': '#009E73'}
-POINTS = {'io_uring': 7, 'linux-aio': 5, 'threads': 9}
+SERIES = [('#0072B2', 7), ('#E69F00', 5), ('#009E73', 9), ('#CC79A7', 6)]  # colour, point
 LINES = {  # strategy: (colour, dash)
     'callbacks': ('#0072B2', 1), 'coroutines': ('#E69F00', 1),
     'threadpool': ('#009E73', 1), 'freeze-thaw': ('#CC79A7', 1)}
@@ -53,8 +52,8 @@ def axis_top(cells):
     return values[0]
 
 
-def iops(directory, panels, subjects, note):
-    """panels: [(title, {(subject, engine): (mean, low, high)})]; subjects, top to bottom. Points
+def iops(directory, panels, subjects, series, note):
+    """panels: [(title, {(subject, serie): (mean, low, high)})]; subjects, top to bottom. Points
     beyond the axis are told in words at its end."""
     rows = (len(panels) + 1) // 2
     out = [f'set multiplot layout {rows},2 margins 0.145,0.985,0.17,0.955 spacing 0.165,0.13',
@@ -62,7 +61,7 @@ def iops(directory, panels, subjects, note):
            'set bars 0.6']
     ticks = ', '.join(f'{quoted(s)} {len(subjects) - 1 - i}' for i, s in enumerate(subjects))
     out.append(f'set ytics ({ticks})')
-    engines = list(COLOURS)
+    styles = [SERIES[i % len(SERIES)] for i in range(len(series))]
     for number, (title, cells) in enumerate(panels):
         top = axis_top(cells) / 1e3
         out.append('unset label')
@@ -75,27 +74,27 @@ def iops(directory, panels, subjects, note):
                    else 'unset xlabel')
         out.append(f'set xrange [0:{top * 1.08:.6g}]')
         parts, blocks = [], []
-        for index, engine in enumerate(engines):
+        for index, (one, (colour, point)) in enumerate(zip(series, styles)):
             lines = []
             for i, subject in enumerate(subjects):
-                if index == 0 and not any((subject, e) in cells for e in engines):
+                if index == 0 and not any((subject, e) in cells for e in series):
                     out.append(f'set label "not run" at graph 0.02,first {len(subjects) - 1 - i} '
                                'font ",11" textcolor rgb "#999999"')
-                if (subject, engine) in cells:
-                    mean, low, high = (v / 1e3 for v in cells[subject, engine])
-                    at = len(subjects) - 1 - i + (1 - index) * 0.24
+                if (subject, one) in cells:
+                    mean, low, high = (v / 1e3 for v in cells[subject, one])
+                    at = len(subjects) - 1 - i + ((len(series) - 1) / 2 - index) * 0.66 / len(series)
                     if mean > top * 1.05:
                         out.append(f'set label {quoted(f"{mean:.0f} {chr(0x2192)}")} at graph '
-                                   f'{0.78 + index * 0.105:.3f},first {len(subjects) - 1 - i} '
+                                   f'{0.99 - (len(series) - 1 - index) * 0.105:.3f},first {len(subjects) - 1 - i} '
                                    f'right font ",11" textcolor rgb '
-                                   f'"{COLOURS[engine]}"')
+                                   f'"{colour}"')
                         continue
                     lines.append(f'{mean:.6g} {at:.3f} {low:.6g} {high:.6g}')
             if lines:
                 block = f'$p{number}_{index}'
                 blocks.append(f'{block} << EOD\n' + '\n'.join(lines) + '\nEOD')
-                parts.append(f'{block} using 1:2:3:4 with xerrorbars lw 1.6 pt {POINTS[engine]} '
-                             f'ps 0.8 lc rgb "{COLOURS[engine]}" title {quoted(engine)}')
+                parts.append(f'{block} using 1:2:3:4 with xerrorbars lw 1.6 pt {point} '
+                             f'ps 0.8 lc rgb "{colour}" title {quoted(one)}')
         if parts:
             out += blocks + ['plot ' + ', \\\n  '.join(parts)]
         else:
@@ -108,8 +107,8 @@ def iops(directory, panels, subjects, note):
             'set key at screen 0.5,0.065 center horizontal samplen 1.5 font ",14"',
             f'set label {quoted(note)} at screen 0.5,0.022 center font ",11" '
             'textcolor rgb "#555555"',
-            'plot ' + ', '.join(f'NaN with points pt {POINTS[e]} ps 1.1 lc rgb "{COLOURS[e]}" '
-                                f'title {quoted(e)}' for e in engines), 'unset multiplot']
+            'plot ' + ', '.join(f'NaN with points pt {p} ps 1.1 lc rgb "{c}" '
+                                f'title {quoted(e)}' for e, (c, p) in zip(series, styles)), 'unset multiplot']
     return draw(directory, 'iops', (1000, 330 * rows + 60), '\n'.join(out))
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The main job: four strategies x three engines x four workloads, with fio and qemu-img
-bench in the same run. Trials of all cells are interleaved in a random order from one seed.
+bench in the same run, on all CPUs, and once more on one CPU with the first engine. Trials of
+all cells are interleaved in a random order from one seed.
 
 Writes results/local/reproduce.json (every trial and what it ran on), table.txt,
 finding.txt and figures/. Prints the table and the finding.
@@ -14,14 +15,11 @@ import sys
 import time
 
 import bench
-import figures
-import stats
+import summary
+from summary import FIO, PEERS, QEMU, STRATEGIES, TUNED, Column
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-STRATEGIES = ['callbacks', 'coroutines', 'threadpool', 'freeze-thaw']
 ENGINES = ['io_uring', 'linux-aio', 'threads']
-FIO, QEMU, TUNED = 'fio, raw file', 'qemu-img bench', 'qemu-img, tuned'
-PEERS = [FIO, QEMU, TUNED]
 
 DATA_SIZE = bench.GIB          # of the image that holds data
 COLD_SIZE = 256 * bench.GIB    # its L2 tables are 32 MiB, its data are holes
@@ -31,10 +29,9 @@ COLD_CACHE = bench.MIB
 
 class Workload:
     """One workload: its job, the images it needs, and how each tool runs it."""
-    name = title = ''
+    name = ''
     fixed_ios = False  # the job's length is a number of requests, not a time
     options = ()       # for asyncow only
-    compared = (FIO, QEMU, TUNED)  # peers that do the same work, for the finding
 
     def __init__(self, run):
         self.run = run
@@ -65,7 +62,7 @@ class Workload:
 
     def qemu_count(self, engine, tuned, measure):
         """Requests that last about as long as a trial; measured once per cell."""
-        key = (self.name, engine, tuned)
+        key = (self.name, engine, tuned, bench.pinned_to())
         if key not in self.run.counts:
             probe = measure(max(64, int(2000 * min(1, self.run.seconds))))
             self.run.counts[key] = max(64, int(probe['iops'] * self.run.seconds))
@@ -73,7 +70,7 @@ class Workload:
 
 
 class WarmRead(Workload):
-    name, title = 'warm-read', 'Warm random read'
+    name = 'warm-read'
 
     def prepare(self):
         bench.create_image(self.path('data.qcow2'), DATA_SIZE)
@@ -97,9 +94,8 @@ class WarmRead(Workload):
 
 
 class ColdRead(Workload):
-    name, title = 'cold-read', 'Cold-L2 random read'
+    name = 'cold-read'
     options = (f'--cache-size={COLD_CACHE}',)
-    compared = (QEMU,)  # a raw file has no L2
 
     def prepare(self):
         bench.create_image(self.path('cold.qcow2'), COLD_SIZE, '-o', 'preallocation=metadata')
@@ -125,7 +121,7 @@ class ColdRead(Workload):
 
 
 class AllocWrite(Workload):
-    name, title = 'alloc-write', 'Allocating write'
+    name = 'alloc-write'
     fixed_ios = True
     step = bench.CLUSTER
 
@@ -154,9 +150,8 @@ class AllocWrite(Workload):
 
 
 class MixedFlush(Workload):
-    name, title = 'mixed-flush', 'Mixed with flush'
+    name = 'mixed-flush'
     options = ('--allow-backing', '--allow-write')
-    compared = ()  # nothing is copied on write in a raw file
 
     def fresh(self, subject):
         if subject == FIO:
@@ -170,16 +165,6 @@ class MixedFlush(Workload):
 
 
 WORKLOADS = [WarmRead, ColdRead, AllocWrite, MixedFlush]
-NOTES = [
-    'fio works on a raw file: no metadata, nothing copied on write. Its row for the engine '
-    '"threads" is psync with as many threads as the depth; the others are io_uring and libaio.',
-    'qemu-img bench has no random pattern: it reads with a step that visits every block once '
-    'in a scattered order. It can neither mix reads and writes nor measure latency.',
-    'qemu-img bench: -t none -i io_uring, native or threads; cold reads with l2-cache-size=1M. '
-    'Tuned: the same with file.driver=preallocate under qcow2.',
-]
-
-
 class Run:
     """What all workloads share: where, how long, and the one source of chance."""
 
@@ -196,21 +181,22 @@ class Run:
 
 
 def cells_of(workload, args):
-    for engine in args.engines:
+    for column in args.columns:
         for subject in args.strategies + ([] if args.no_peers else PEERS):
             if subject in PEERS[1:] and workload.name == 'mixed-flush':
                 continue
             if subject == TUNED and workload.name != 'alloc-write':
                 continue
-            yield workload, subject, engine
+            yield workload, subject, column
 
 
-def trial(workload, subject, engine):
-    if subject == FIO:
-        return workload.fio(engine)
-    if subject in (QEMU, TUNED):
-        return workload.qemu(engine, subject == TUNED)
-    return workload.asyncow(subject, engine)
+def trial(workload, subject, column):
+    with bench.pinned(column.cpus):
+        if subject == FIO:
+            return workload.fio(column.engine)
+        if subject in (QEMU, TUNED):
+            return workload.qemu(column.engine, subject == TUNED)
+        return workload.asyncow(subject, column.engine)
 
 
 def progress(text):
@@ -234,21 +220,22 @@ def measure(run, args):
     for number in range(args.trials):
         order = cells[:]
         run.random.shuffle(order)
-        for workload, subject, engine in order:
+        for workload, subject, column in order:
             done += 1
             left = (time.monotonic() - began) / done * (total - done)
-            progress(f'trial {done}/{total}, {left:.0f} s left: {workload.name}, {subject}, {engine}')
-            key = (workload.name, subject, engine)
+            progress(f'trial {done}/{total}, {left:.0f} s left: {workload.name}, {subject}, {column}')
+            key = (workload.name, subject, column)
             if key in failures:
                 continue
             steal, ticks = bench.steal_ticks()
             try:
-                result = trial(workload, subject, engine)
+                result = trial(workload, subject, column)
             except bench.TrialError as error:
                 failures[key] = str(error)
                 continue
             steal_after, ticks_after = bench.steal_ticks()
-            result.update(workload=workload.name, subject=subject, engine=engine, trial=number,
+            result.update(workload=workload.name, subject=subject, engine=column.engine,
+                          cpus=column.cpus, trial=number,
                           spin_ns=bench.spin_ns(),
                           steal=(steal_after - steal) / max(1, ticks_after - ticks))
             trials.append(result)
@@ -256,179 +243,6 @@ def measure(run, args):
                 os.sync()  # what this trial left to the file system is not the next one's
     progress('')
     return trials, failures
-
-
-# --- telling it -----------------------------------------------------------------------
-
-
-def values(trials, workload, subject, engine, key='iops'):
-    return [t[key] for t in trials if (t['workload'], t['subject'], t['engine']) ==
-            (workload, subject, engine) and t.get(key) is not None]
-
-
-def percentiles(trials, workload, subject, engine, key='p'):
-    """Mean over the trials of each percentile, as (percentile, microseconds)."""
-    found = [t[key] for t in trials if (t['workload'], t['subject'], t['engine']) ==
-             (workload, subject, engine) and t.get(key)]
-    names = set.intersection(*(set(p) for p in found)) if found else set()
-    return sorted((float(n), stats.mean([p[n] for p in found])) for n in names)
-
-
-def spread(cell):
-    mean, low, high = stats.interval(cell)
-    if len(cell) < 2:
-        return stats.quantity(mean)
-    return f'{stats.quantity(mean)} [{stats.quantity(low)}, {stats.quantity(high)}]'
-
-
-def table(trials, failures, facts, args):
-    out = []
-    for workload in WORKLOADS:
-        if workload.name not in args.workloads:
-            continue
-        out += ['', f'{workload.title}: requests a second, mean and 95 % interval',
-                f'  {"":18}' + ''.join(f'{e:>26}' for e in args.engines)]
-        for subject in args.strategies + PEERS:
-            row = []
-            for engine in args.engines:
-                cell = values(trials, workload.name, subject, engine)
-                failed = (workload.name, subject, engine) in failures
-                row.append(spread(cell) if cell else 'failed' if failed else '')
-            if any(row):
-                out.append(f'  {subject:18}' + ''.join(f'{c:>26}' for c in row))
-    out += ['', *details(trials, args)]
-    versions = f'{facts["asyncow"]}; {facts["fio"]}; {facts["qemu-img"]}; Linux {facts["kernel"]}, ' \
-               f'{facts["cpus"]} x {facts["cpu"]}, {facts["file_system"]}. Seed {facts["seed"]}, ' \
-               f'{facts["trials"]} trials of {facts["seconds_per_trial"]:g} s. The command of ' \
-               'every trial is in reproduce.json.'
-    out += ['', *(f'- {note}' for note in (*NOTES, versions))]
-    for (workload, subject, engine), why in sorted(failures.items()):
-        out += ['', f'failed: {workload}, {subject}, {engine}', '  ' + why]
-    return '\n'.join(out).strip() + '\n'
-
-
-DETAILS = [  # heading, width, key, scale
-    ('p50 us', 9, 'p50', 1), ('p99 us', 9, 'p99', 1), ('p99.9 us', 10, 'p99.9', 1),
-    ('stall p99.9', 12, 'stall99.9', 1), ('CPU us/req', 11, 'cpu_us_per_request', 1),
-    ('k IOPS/CPU-s', 13, 'iops_per_cpu_s', 1e-3), ('switches/req', 13, 'switches_per_request', 1),
-    ('host I/O/req', 13, 'host_ios_per_request', 1), ('flushes/req', 12, 'flushes_per_request', 1)]
-
-
-def details(trials, args):
-    engine = args.engines[0]
-    out = [f'More of the same trials, engine {engine} (us: microseconds; stall: how long a turn of '
-           'the loop keeps it busy)', f'  {"":32}' + ''.join(f'{h:>{w}}' for h, w, _, _ in DETAILS)]
-    for workload in args.workloads:
-        for subject in args.strategies:
-            if not values(trials, workload, subject, engine):
-                continue
-            cells = {f'p{n:g}': us for n, us in percentiles(trials, workload, subject, engine)}
-            cells.update({f'stall{n:g}': us for n, us in
-                          percentiles(trials, workload, subject, engine, 'stall')})
-            for _, _, key, _ in DETAILS:
-                found = values(trials, workload, subject, engine, key)
-                if found:
-                    cells[key] = stats.mean(found)
-            out.append(f'  {workload:13} {subject:18}' + ''.join(
-                f'{cells[k] * s:>{w}.3g}' if k in cells else ' ' * w for _, w, k, s in DETAILS))
-    return out if len(out) > 2 else []
-
-
-def one_of(words):
-    return words[0] if len(words) == 1 else ', '.join(words[:-1]) + ' and ' + words[-1]
-
-
-def best_engine(trials, workload, subject, args):
-    """(engine, trials) with the highest mean, or None."""
-    cells = {e: values(trials, workload, subject, e) for e in args.engines}
-    cells = {e: c for e, c in cells.items() if c}
-    if not cells:
-        return None
-    engine = max(cells, key=lambda e: stats.mean(cells[e]))
-    return engine, cells[engine]
-
-
-def times(a, b):
-    """'1.23 times [1.10, 1.40]', or that there is no telling."""
-    ratio, low, high = stats.ratio(a, b)
-    text = f'{ratio:.2f} [{low:.2f}, {high:.2f}] times'
-    return text if stats.distinguishable(a, b) else text + ' (no clear difference from)'
-
-
-def sentence(trials, workload, args):
-    """What one workload showed, each strategy and each peer at its best engine."""
-    best = {s: best_engine(trials, workload.name, s, args) for s in args.strategies}
-    best = {s: found for s, found in best.items() if found}
-    if not best:
-        return ''
-    groups = stats.rank({s: cell for s, (_, cell) in best.items()})
-    leader = groups[0][0]
-    engine, cell = best[leader]
-    text = f'{workload.title}: '
-    if len(groups[0]) > 1:
-        text += f'{one_of(groups[0])} can\'t be told apart (highest mean: {leader} on {engine}, ' \
-                f'{spread(cell)} a second)'
-    else:
-        text += f'{leader} is fastest (on {engine}, {spread(cell)} a second)'
-    rest = [name for group in groups[1:] for name in group]
-    if rest:
-        text += ', ' + one_of([f'{times(cell, best[name][1])} {name}' for name in rest])
-    compared = []
-    for peer in workload.compared:
-        found = best_engine(trials, workload.name, peer, args)
-        if found:
-            compared.append(f'{times(cell, found[1])} {peer}')
-    if compared:
-        text += f'; that is {one_of(compared)}'
-    return text + '.'
-
-
-def finding(trials, failures, args):
-    sentences = [sentence(trials, w, args) for w in WORKLOADS if w.name in args.workloads]
-    tails = {s: percentiles(trials, 'mixed-flush', s, args.engines[0]) for s in args.strategies}
-    tails = {s: dict(p).get(99.9) for s, p in tails.items()}
-    tails = {s: us for s, us in tails.items() if us}
-    if len(tails) > 1:
-        low, high = min(tails, key=tails.get), max(tails, key=tails.get)
-        sentences.append(f'In the mixed workload on {args.engines[0]} the 99.9th percentile of latency goes '
-                         f'from {tails[low]:.0f} us ({low}) to {tails[high]:.0f} us ({high}).')
-    stolen = max((t['steal'] for t in trials), default=0)
-    if stolen > 0.02:
-        sentences.append(f'The host took up to {stolen * 100:.0f} % of the CPU away during a trial, so small '
-                         'differences deserve a second run.')
-    if failures:
-        sentences.append(f'{len(failures)} of the cells failed and are listed under the table.')
-    return ' '.join(s for s in sentences if s)
-
-
-def draw(trials, args):
-    directory = os.path.join(args.output, 'figures')
-    subjects = args.strategies + [p for p in PEERS if any(t['subject'] == p for t in trials)]
-    note = f'4 KiB, depth 32, direct I/O; points: mean of {args.trials} interleaved trials, ' \
-           'bars: 95 % interval'
-    panels = []
-    for workload in WORKLOADS:
-        cells = {}
-        for subject in subjects:
-            for engine in args.engines:
-                cell = values(trials, workload.name, subject, engine)
-                if cell:
-                    cells[subject, engine] = stats.interval(cell)
-        if cells:
-            panels.append((workload.title, cells))
-    made = figures.iops(directory, panels, subjects, note) if panels else []
-    for name, key, title, label, workload in (
-            ('latency', 'p', 'Latency, mixed reads and writes with flushes', 'latency, µs',
-             'mixed-flush'),
-            ('stall', 'stall', 'Stall: how long one turn of the loop takes, same workload',
-             'turn, µs', 'mixed-flush')):
-        curves = [(e, {s: percentiles(trials, workload, s, e, key) for s in args.strategies})
-                  for e in args.engines]
-        curves = [(e, {s: p for s, p in c.items() if p}) for e, c in curves]
-        made += figures.tail(directory, name, title, curves, label,
-                             'x: per cent of requests (turns) that take at most so long; '
-                             f'mean of {args.trials} trials')
-    return made
 
 
 def names(text):
@@ -448,6 +262,7 @@ def parse_args(argv):
     parser.add_argument('--workloads', type=names,
                         default=[w.name for w in WORKLOADS])
     parser.add_argument('--no-peers', action='store_true', help='without fio and qemu-img')
+    parser.add_argument('--all-cpus-only', action='store_true', help='no column on one CPU')
     parser.add_argument('--program', default=os.path.join(TOP, 'build', 'asyncow'))
     parser.add_argument('--output', default=os.path.join(TOP, 'results', 'local'))
     parser.add_argument('--directory', help='where the images go (a real disk); default: '
@@ -460,7 +275,16 @@ def parse_args(argv):
     for name in args.workloads:
         if name not in known:
             parser.error(f'no workload "{name}"; there are {", ".join(known)}')
+    args.workloads = [name for name in known if name in args.workloads]
+    set_columns(args)
     return args
+
+
+def set_columns(args):
+    """Each engine on all CPUs, and the first on one."""
+    args.columns = [Column(e) for e in args.engines]
+    if args.engines and os.cpu_count() > 1 and not args.all_cpus_only:
+        args.columns.append(Column(args.engines[0], 1))
 
 
 def main(argv):
@@ -469,6 +293,7 @@ def main(argv):
     run = Run(args)
     missing = bench.unusable_engines(args.program, args.engines)
     args.engines = [e for e in args.engines if e not in missing]
+    set_columns(args)
     for engine, reason in missing.items():
         print(f'Without the engine {engine}: {reason}')
     facts = bench.manifest(TOP, args.program, args.directory, seed=args.seed, trials=args.trials,
@@ -483,14 +308,14 @@ def main(argv):
         for name in os.listdir(args.directory):
             bench.remove(os.path.join(args.directory, name))
     facts['seconds_in_all'] = round(time.monotonic() - began)
-    text, found = table(trials, failures, facts, args), finding(trials, failures, args)
+    text, found = summary.table(trials, failures, facts, args), summary.finding(trials, failures, args)
     with open(os.path.join(args.output, 'reproduce.json'), 'w', encoding='utf-8') as f:
         json.dump({'manifest': facts, 'finding': found, 'trials': trials,
                    'failures': [{'cell': k, 'why': v} for k, v in failures.items()]}, f, indent=1)
     for name, content in (('table.txt', text), ('finding.txt', found + '\n')):
         with open(os.path.join(args.output, name), 'w', encoding='utf-8') as f:
             f.write(content)
-    made = draw(trials, args)
+    made = summary.draw(trials, args)
     print(text)
     print(found)
     where = os.path.relpath(args.output)

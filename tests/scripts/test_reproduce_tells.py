@@ -8,13 +8,14 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', '..', 'scripts'))
 import reproduce  # noqa: E402
+import summary  # noqa: E402
 
 P = {'50': 100.0, '90': 200.0, '99': 400.0, '99.9': 900.0}
 
 
-def trials_of(means, workload='warm-read', engine='io_uring', spread=0.01, n=4):
+def trials_of(means, workload='warm-read', engine='io_uring', spread=0.01, n=4, cpus=0):
     rng = random.Random(5)
-    return [{'workload': workload, 'subject': subject, 'engine': engine, 'trial': i, 'steal': 0,
+    return [{'workload': workload, 'subject': subject, 'engine': engine, 'cpus': cpus, 'trial': i, 'steal': 0,
              'iops': mean * rng.uniform(1 - spread, 1 + spread), 'p': P, 'stall': P}
             for subject, mean in means.items() for i in range(n)]
 
@@ -26,7 +27,7 @@ class Tells(unittest.TestCase):
         self.args = reproduce.parse_args(['--output', self.dir.name])
 
     def finding(self, trials, failures=None):
-        return reproduce.finding(trials, failures or {}, self.args)
+        return summary.finding(trials, failures or {}, self.args)
 
     def test_clear_winner_is_named_with_its_ratio(self):
         text = self.finding(trials_of({'callbacks': 100e3, 'coroutines': 50e3}))
@@ -39,22 +40,29 @@ class Tells(unittest.TestCase):
         self.assertNotIn('is fastest', text)
 
     def test_peer_is_compared_only_where_it_does_the_same_work(self):
-        warm = trials_of({'callbacks': 90e3, reproduce.FIO: 100e3})
+        warm = trials_of({'callbacks': 90e3, summary.FIO: 100e3})
         self.assertIn('times fio, raw file', self.finding(warm))
-        cold = trials_of({'callbacks': 90e3, reproduce.FIO: 900e3}, 'cold-read')
+        cold = trials_of({'callbacks': 90e3, summary.FIO: 900e3}, 'cold-read')
         self.assertNotIn('fio', self.finding(cold))
+
+    def test_one_cpu_is_ranked_apart(self):
+        trials = trials_of({'callbacks': 100e3, 'threadpool': 200e3}) + \
+            trials_of({'callbacks': 100e3, 'threadpool': 20e3}, cpus=1)
+        text = self.finding(trials)
+        self.assertIn('threadpool is fastest', text)
+        self.assertIn('on one CPU: callbacks > threadpool', text)
 
     def test_failures_and_steal_are_told(self):
         trials = trials_of({'callbacks': 100e3})
         trials[0]['steal'] = 0.2
-        text = self.finding(trials, {('cold-read', 'callbacks', 'io_uring'): 'why'})
+        text = self.finding(trials, {('cold-read', 'callbacks', summary.Column('io_uring')): 'why'})
         self.assertIn('20 %', text)
         self.assertIn('1 of the cells failed', text)
 
     def test_figures_come_as_svg_and_png(self):
-        trials = trials_of({s: 1e5 for s in reproduce.STRATEGIES}) + \
-            trials_of({s: 1e4 for s in reproduce.STRATEGIES}, 'mixed-flush')
-        made = reproduce.draw(trials, self.args)
+        trials = trials_of({s: 1e5 for s in summary.STRATEGIES}) + \
+            trials_of({s: 1e4 for s in summary.STRATEGIES}, 'mixed-flush')
+        made = summary.draw(trials, self.args)
         self.assertEqual(sorted(os.path.basename(m) for m in made),
                          [f'{n}.{k}' for n in ('iops', 'latency', 'stall') for k in ('png', 'svg')])
         for path in made:
