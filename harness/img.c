@@ -67,6 +67,12 @@ static const struct command {
      "  -o LIST    as for create\n"
      "  -n         into an image that exists\n"
      "  -S SIZE    so many zero bytes in a row are left out (4k); 0: none are\n"},
+    {"resize", img_resize,
+     "resize [-q] [-f FORMAT] [--shrink] FILE [+|-]SIZE\n"
+     "\n"
+     "Gives the disk another size; what it gains reads zeros.\n"
+     "  --shrink   lets it lose what lies past the new end\n"
+     "  SIZE       bytes; suffixes k, M, G, T, P, E; + and -: so much more or less\n"},
     {"snapshot", img_snapshot,
      "snapshot [-q] [-U] [-l | -c NAME | -a NAME | -d NAME] FILE\n"
      "\n"

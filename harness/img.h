@@ -63,6 +63,7 @@ int img_convert(struct img_options *, int argc, char **argv);
 int img_create(struct img_options *, int argc, char **argv);
 int img_info(struct img_options *, int argc, char **argv);
 int img_map(struct img_options *, int argc, char **argv);
+int img_resize(struct img_options *, int argc, char **argv);
 int img_snapshot(struct img_options *, int argc, char **argv);
 
 /* JSON of any text: what is not UTF-8 gets question marks. */

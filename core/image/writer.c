@@ -277,6 +277,117 @@ int writer_zero(struct writer *w, uint64_t guest, uint64_t len, struct error *er
                  : 0;
 }
 
+/* What shuts the gate: a snapshot operation, a resize. */
+static int operate(struct writer *w, struct qcow2_snapshot *s)
+{
+    struct qcow2_need need;
+    int r;
+
+    do {
+        r = qcow2_snapshot_step(w->q, s, &need);
+        if (r > 0 && (r = settle(w, r, &need)) < 0)
+            qcow2_snapshot_cancel(w->q, s);
+        else if (!r && !s->tables_left)
+            break;
+    } while (!r);
+    while (qcow2_wake(w->q))
+        ;
+    return r;
+}
+
+int writer_discard(struct writer *w, uint64_t guest, uint64_t len, struct error *err)
+{
+    while (w->q && len) {
+        struct qcow2_ticket t = {0};
+        struct qcow2_need need;
+        uint64_t done = 0;
+        int r;
+
+        while ((r = qcow2_discard(w->q, &t, guest, len, &done, &need)) > 0)
+            if ((r = settle(w, r, &need)) < 0) {
+                qcow2_cancel(w->q, &t);
+                break;
+            }
+        while (qcow2_wake(w->q))
+            ;
+        if (r < 0)
+            return error_set(err, r, "%s: cannot discard at offset %" PRIu64 ": %s",
+                             blk_path(w->node->file), guest, strerror(-r));
+        guest += done;
+        len -= done;
+    }
+    return 0;
+}
+
+/* Zeros where a qcow2 shows anything else. */
+static int erase(struct writer *w, uint64_t guest, uint64_t end, struct error *err)
+{
+    while (guest < end) {
+        struct qcow2_extent e;
+        struct qcow2_ticket t = {0};
+        struct qcow2_need need;
+        int r;
+
+        while ((r = qcow2_map(w->q, &t, guest, end - guest, &e, &need)) > 0)
+            if ((r = settle(w, r, &need)) < 0)
+                break;
+        if (r < 0)
+            return error_set(err, r, "cannot map offset %" PRIu64 ": %s", guest,
+                             strerror(-r));
+        qcow2_unmap(w->q, &e);
+        bool shows = e.type != QCOW2_HOLE &&
+                     (e.type != QCOW2_BACKING || guest < w->node->backing->size);
+        if (shows && (r = writer_zero(w, guest, e.len, err)) < 0)
+            return r;
+        guest += e.len;
+    }
+    return 0;
+}
+
+static int resize_core(struct writer *w, uint64_t size, struct error *err)
+{
+    struct qcow2_snapshot s = {.op = QCOW2_RESIZE, .size = size};
+    int r = operate(w, &s);
+
+    switch (r) {
+    case 0:
+        return 0;
+    case -ENOTSUP:
+        return error_set(err, r,
+                         "version 2 does not record the size of the disk in "
+                         "its snapshots: delete them first");
+    case -EFBIG:
+        return error_set(err, r,
+                         "size %" PRIu64 ": the L1 table would be larger than "
+                         "is allowed; clusters of %" PRIu64 " bytes are too small",
+                         size, qcow2_cluster_size(w->q));
+    default:
+        return error_set(err, r, "%s", strerror(-r));
+    }
+}
+
+int writer_resize(struct writer *w, uint64_t size, struct error *err)
+{
+    uint64_t old = w->node->size;
+    int r = 0;
+
+    if (!w->q) {
+        r = blk_truncate(w->node->file, size);
+        return r < 0 ? error_set(err, r, "%s", strerror(-r)) : 0;
+    }
+    if (size < old) {
+        uint64_t c = qcow2_cluster_size(w->q), whole = (size + c - 1) & ~(c - 1);
+        r = erase(w, size, whole < old ? whole : old, err);
+        if (!r && whole < old)
+            r = writer_discard(w, whole, old - whole, err);
+    }
+    if (!r)
+        r = resize_core(w, size, err);
+    if (!r)
+        w->node->size = size;
+    return r < 0 || size < old ? r : erase(w, old, size, err);
+}
+
 static const char *why_not(const struct writer *w, int r, char *buf, size_t len)
 {
     switch (r) {
@@ -304,19 +415,9 @@ int writer_snapshot(struct writer *w, enum qcow2_snapshot_op op, const char *nam
                                .name = name,
                                .date_sec = (uint32_t)(now_ns / 1000000000),
                                .date_nsec = (uint32_t)(now_ns % 1000000000)};
-    struct qcow2_need need;
     char buf[128];
-    int r;
+    int r = operate(w, &s);
 
-    do {
-        r = qcow2_snapshot_step(w->q, &s, &need);
-        if (r > 0 && (r = settle(w, r, &need)) < 0)
-            qcow2_snapshot_cancel(w->q, &s);
-        else if (!r && !s.tables_left)
-            break;
-    } while (!r);
-    while (qcow2_wake(w->q))
-        ;
     return r < 0 ? error_set(err, r, "%s", why_not(w, r, buf, sizeof(buf))) : 0;
 }
 

@@ -196,12 +196,14 @@ struct qcow2_snapshot_info {
 enum qcow2_snapshot_op {
     QCOW2_SNAPSHOT_CREATE,
     QCOW2_SNAPSHOT_APPLY,
-    QCOW2_SNAPSHOT_DELETE
+    QCOW2_SNAPSHOT_DELETE,
+    QCOW2_RESIZE, /* the disk gets another size, under the same gate */
 };
 struct qcow2_snapshot { /* one operation; zeroed before use but for the first part */
     enum qcow2_snapshot_op op;
     const char *name;             /* of the new one; or id or name of one there is */
     uint32_t date_sec, date_nsec; /* create: now (the core reads no clock) */
+    uint64_t size;                /* resize: bytes, a multiple of 512 */
     uint64_t tables_left;         /* how far it is: 0 when done */
     struct qcow2_ticket t;        /* from here on the core's */
     int phase;
@@ -219,7 +221,10 @@ void qcow2_snapshot_at(const struct qcow2 *, unsigned i, struct qcow2_snapshot_i
 /* Deals with one table a call: repeat while tables_left is not 0, even after 0. The first
  * call shuts the gate: plan, zero and discard sleep until the end; it waits until those
  * already begun have ended. -ENOENT: no such snapshot; -ERANGE: a refcount would not fit
- * its width; -ENOTSUP: the disk had another size then; -EFBIG. */
+ * its width; -ENOTSUP: the disk had another size then (apply), or version 2, which does
+ * not record it, has snapshots (resize); -EFBIG.
+ * A disk that shrinks keeps what its clusters past the new end hold: discard them first.
+ * What was there before, or is in a backing file, shows again when it grows. */
 int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *,
                         struct qcow2_need *) QCOW2_MUST;
 /* Gives it up after a NEED (with no I/O of it in flight). The image stays right, though

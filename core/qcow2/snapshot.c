@@ -128,12 +128,17 @@ static int phase_active_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     return 0;
 }
 
+/* L1 entries that a disk of so many bytes needs. */
+static uint64_t entries_for(const struct qcow2 *q, uint64_t size)
+{
+    unsigned per_l1 = q->cluster_bits + q->l2_bits;
+    return (size >> per_l1) + !!(size & ((1ull << per_l1) - 1));
+}
+
 /* Of the new active L1: as many as the snapshot has, and as the disk needs. */
 static uint64_t apply_entries(const struct qcow2 *q, const struct qcow2_snapshot *s)
 {
-    unsigned per_l1 = q->cluster_bits + q->l2_bits;
-    uint64_t least = (q->header.size + (1ull << per_l1) - 1) >> per_l1;
-    return max64(s->l1_entries, least);
+    return max64(s->l1_entries, entries_for(q, q->header.size));
 }
 
 static int phase_snapshot_tree(struct qcow2 *q, struct qcow2_snapshot *s,
@@ -279,6 +284,7 @@ static int header_change(struct qcow2 *q)
                    q->header.snapshots_offset);
     qcow2_put_be32(q->header_buf + QCOW2_H_L1_SIZE, q->header.l1_size);
     qcow2_put_be64(q->header_buf + QCOW2_H_L1_OFFSET, q->header.l1_offset);
+    qcow2_put_be64(q->header_buf + QCOW2_H_SIZE, q->header.size);
     slice_unintend(q, &q->header_slice);
     return 0;
 }
@@ -384,6 +390,67 @@ static int phase_header_l1(struct qcow2 *q, struct qcow2_snapshot *s,
     return s->buf ? 0 : -ENOMEM;
 }
 
+/* ---- resize ---- */
+
+/* A larger L1, where the disk needs one. */
+static int phase_larger_l1(struct qcow2 *q, struct qcow2_snapshot *s,
+                           struct qcow2_need *need)
+{
+    uint64_t entries = entries_for(q, s->size), len;
+
+    (void)need;
+    if (q->header.version < 3 && q->header.nb_snapshots)
+        return -ENOTSUP;
+    if (entries > QCOW2_MAX_L1_BYTES / 8)
+        return -EFBIG;
+    if (entries <= q->l1.entries)
+        return 0;
+    len = round_up(entries * 8, SLICE_MAX);
+    if (!run_fits(q, len))
+        return -EFBIG;
+    if (posix_memalign((void **)&s->buf, SLICE_MAX, len))
+        return -ENOMEM;
+    memset(s->buf, 0, len);
+    memcpy(s->buf, q->l1.entry, q->l1.entries * 8);
+    s->old_offset = q->l1.offset;
+    s->old_clusters = round_up(q->l1.entries * 8, q->cluster) >> q->cluster_bits;
+    s->l1_entries = entries;
+    return 0;
+}
+
+static int phase_write_larger_l1(struct qcow2 *q, struct qcow2_snapshot *s,
+                                 struct qcow2_need *need)
+{
+    return s->buf ? phase_write_l1(q, s, need) : 0;
+}
+
+static int phase_header_size(struct qcow2 *q, struct qcow2_snapshot *s,
+                             struct qcow2_need *need)
+{
+    struct qcow2_header old = q->header;
+    struct table larger, smaller = q->l1;
+    int ret = 0;
+
+    (void)need;
+    if (s->buf) {
+        ret = table_init(q, &larger, SLICE_L1, s->l1_offset, s->l1_entries);
+        if (ret)
+            return ret;
+        memcpy(larger.entry, s->buf, s->l1_entries * 8);
+        q->header.l1_offset = s->l1_offset;
+        q->header.l1_size = (uint32_t)s->l1_entries;
+    }
+    q->header.size = s->size;
+    ret = header_change(q);
+    if (ret)
+        q->header = old;
+    else if (s->buf)
+        q->l1 = larger;
+    if (s->buf)
+        table_free(ret ? &larger : &smaller); /* clean since the sync */
+    return ret;
+}
+
 /* ---- delete ---- */
 
 static int phase_free_l1(struct qcow2 *q, struct qcow2_snapshot *s,
@@ -440,6 +507,9 @@ static phase_fn *const delete_phases[] = {phase_load,         phase_quiet,
                                           phase_free_tree,    phase_free_l1,
                                           phase_sync_all,     snapshot_set_copied,
                                           phase_sync,         NULL};
+static phase_fn *const resize_phases[] = {
+    phase_quiet,       phase_sync, phase_larger_l1,  phase_write_larger_l1, phase_sync,
+    phase_header_size, phase_sync, phase_free_table, phase_sync_all,        NULL};
 
 static void snapshot_end(struct qcow2 *q, struct qcow2_snapshot *s)
 {
@@ -462,7 +532,7 @@ int qcow2_snapshot_step(struct qcow2 *q, struct qcow2_snapshot *s,
                         struct qcow2_need *need)
 {
     static phase_fn *const *const phases[] = {create_phases, apply_phases,
-                                              delete_phases};
+                                              delete_phases, resize_phases};
     int ret = writable(q);
 
     s->tables_left = 1;
@@ -482,7 +552,8 @@ int qcow2_snapshot_step(struct qcow2 *q, struct qcow2_snapshot *s,
         s->phase += !ret;
     }
     if (ret <= 0) {
-        stat_add(&q->stats.snapshots);
+        if (s->op != QCOW2_RESIZE)
+            stat_add(&q->stats.snapshots);
         snapshot_end(q, s);
     }
     return ret;
