@@ -7,7 +7,7 @@
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 git
     libaio-dev liburing-dev libuv1-dev zlib1g-dev libzstd-dev libjansson-dev libcmocka-dev"
 PEER_PACKAGES="qemu-utils e2fsprogs fio gnuplot-nox"
-LINT_PACKAGES="clang libclang-rt-dev llvm clang-format clang-tidy cppcheck"
+LINT_PACKAGES="clang libclang-rt-dev llvm clang-format clang-tidy cppcheck pmccabe"
 CROSS_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user valgrind"
 
 installed() {
