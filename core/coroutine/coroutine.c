@@ -11,7 +11,10 @@
  *     its bottom, co_main, runs one coroutine after the other, so that reuse needs no
  *     set-up and steady state neither maps nor mallocs.
  *
- * Who may call: any thread, on its own coroutines only (asserted).
+ * Who may call: any thread, on its own coroutines only (asserted). A coroutine may be
+ * another thread's after it has yielded (co_adopt), so nothing of a thread's may be kept
+ * across a switch: co_tls is looked up anew, in functions that aren't inlined, and no
+ * switch is followed by anything else.
  */
 #include "core/coroutine/internal.h"
 
@@ -31,8 +34,10 @@ static __thread struct co thread_leader; /* stays where it is: others point to i
 
 /* --- the switch with what sanitizers want to know ------------------------------------ */
 
-/* To be called first on the stack switched to. */
-static inline void arrive(struct co *self)
+/* To be called first on the stack switched to. Never inlined: another thread may have
+ * left it, and a compiler that keeps the address of co_tls across the switch would take
+ * the state of that one. */
+__attribute__((unused, noinline)) static void arrive(struct co *self)
 {
     (void)self;
 #ifdef CO_ASAN
@@ -97,24 +102,32 @@ __attribute__((cold, noinline)) static void leader_init(void)
     co_tls.world.leader = co_tls.world.current = leader;
 }
 
+/* Returns when the stack has a function to run again. Not inlined, as arrive(). */
+__attribute__((noinline, no_sanitize_address)) static void end(struct co *self)
+{
+    struct co *to = self->caller;
+
+    assert(!self->listed); /* nobody may wake what has ended */
+    assert(!self->held);   /* nor wait for what it holds */
+    self->caller = NULL;
+    self->home = NULL;
+    co_pool_put(self);
+    co_tls.world.current = to;
+    co_switch(self, to, true);
+}
+
 /* What runs on every stack, from its first switch on. Its frame outlives the fake stacks
  * that ASan throws away as coroutines end. */
 __attribute__((noinline, no_sanitize_address)) void co_main(void)
 {
     struct co *self = co_tls.world.current;
 
+#ifdef CO_ASAN
     arrive(self);
+#endif
     for (;;) {
         self->fn(self->arg);
-
-        struct co *to = self->caller;
-        assert(!self->listed); /* nobody may wake what has ended */
-        assert(!self->held);   /* nor wait for what it holds */
-        self->caller = NULL;
-        self->home = NULL;
-        co_pool_put(self);
-        co_tls.world.current = to;
-        co_switch(self, to, true);
+        end(self);
     }
 }
 
@@ -131,6 +144,17 @@ struct co *co_create(void (*fn)(void *arg), void *arg)
     co->arg = arg;
     co->home = co_tls.world.leader;
     return co;
+}
+
+void co_adopt(struct co *co)
+{
+    if (!co_tls.world.leader)
+        leader_init();
+    assert(co->home && co->home != co); /* not ended; no thread of the simulator's */
+    assert(!co->caller && !co->listed); /* it has yielded, or never run */
+    assert(!co->held);                  /* locks know nothing of other threads */
+    assert(co->backend == co_tls.backend);
+    co->home = co_tls.world.leader;
 }
 
 void co_enter(struct co *co)

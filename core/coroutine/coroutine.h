@@ -1,11 +1,11 @@
 /*
  * Stackful coroutines, pooled, with a mutex, a shared/exclusive lock and a wait queue.
  *
- * A coroutine belongs to the OS thread that created it. co_enter() runs it until it
- * yields or returns; co_yield() goes back to whoever entered it. A coroutine that must
- * not be entered at once (the waker is itself in a coroutine, or holds something) is put
- * on the thread's ready list with co_wake() and run by co_run_ready(), which the event
- * loop calls each turn after its callbacks, oldest first.
+ * A coroutine belongs to the OS thread that created it, or adopted it since. co_enter()
+ * runs it until it yields or returns; co_yield() goes back to whoever entered it. A
+ * coroutine that must not be entered at once (the waker is itself in a coroutine, or holds
+ * something) is put on the thread's ready list with co_wake() and run by co_run_ready(),
+ * which the event loop calls each turn after its callbacks, oldest first.
  *
  * Four back ends: a hand-written switch (x86-64, AArch64), ucontext, sigaltstack, and a
  * thread per coroutine. -Dcoroutine_backend sets which one a program starts with,
@@ -27,6 +27,11 @@ struct error;
 struct co *co_create(void (*fn)(void *arg), void *arg);
 /* asserts: of this thread, not running, not ended, not ready, not asleep in a queue */
 void co_enter(struct co *);
+/* From now on it is this thread's to enter and wake. The caller's lock puts this after its
+ * last yield. Code that runs in it must not keep what is a thread's (errno, co_self() of
+ * its caller) across a yield. In the end it goes back to the thread that created it, whose
+ * stack it has. asserts: not running, on no list, holds none of the locks below */
+void co_adopt(struct co *);
 void co_yield (void);     /* asserts: in a coroutine */
 struct co *co_self(void); /* NULL outside */
 static inline bool co_in(void) { return co_self() != NULL; }
