@@ -1,5 +1,5 @@
 /*
- * What the two worlds have in common: both halves of a mutex and a condition are set up
+ * What the two worlds have in common: both halves of a lock and a condition are set up
  * whatever the world, since neither is told which one it will be used in.
  */
 #include "core/env/env.h"
@@ -29,6 +29,18 @@ void env_mutex_destroy(struct env_mutex *m)
 {
     assert(!m->owner && !m->waiters.head);
     pthread_mutex_destroy(&m->real);
+}
+
+void env_rwlock_init(struct env_rwlock *l)
+{
+    memset(l, 0, sizeof(*l));
+    pthread_rwlock_init(&l->real, NULL);
+}
+
+void env_rwlock_destroy(struct env_rwlock *l)
+{
+    assert(!l->owner && !l->shared && !l->waiters.head);
+    pthread_rwlock_destroy(&l->real);
 }
 
 void env_cond_init(struct env_cond *c)

@@ -27,6 +27,12 @@ struct env_mutex {
     void *owner; /* simulated: who holds it */
     struct env_queue waiters;
 };
+struct env_rwlock {
+    pthread_rwlock_t real;
+    void *owner;     /* simulated: who has it alone */
+    unsigned shared; /* simulated: how many share it */
+    struct env_queue waiters;
+};
 struct env_cond {
     pthread_cond_t real;
     struct env_queue waiters;
@@ -49,6 +55,9 @@ struct env_ops {
     void (*thread_join)(struct env *, struct env_thread *);
     void (*mutex_lock)(struct env *, struct env_mutex *);
     void (*mutex_unlock)(struct env *, struct env_mutex *);
+    void (*rwlock_shared)(struct env *, struct env_rwlock *);
+    void (*rwlock_exclusive)(struct env *, struct env_rwlock *);
+    void (*rwlock_unlock)(struct env *, struct env_rwlock *);
     void (*cond_wait)(struct env *, struct env_cond *, struct env_mutex *);
     void (*cond_signal)(struct env *, struct env_cond *);
     void (*cond_broadcast)(struct env *, struct env_cond *);
@@ -98,6 +107,22 @@ static inline void env_mutex_lock(struct env *e, struct env_mutex *m)
 static inline void env_mutex_unlock(struct env *e, struct env_mutex *m)
 {
     e->ops->mutex_unlock(e, m);
+}
+/* Many share it, or one has it alone. Who gets it first is up to the system, as with a
+ * mutex; do not take it shared while you have it. */
+void env_rwlock_init(struct env_rwlock *);
+void env_rwlock_destroy(struct env_rwlock *);
+static inline void env_rwlock_shared(struct env *e, struct env_rwlock *l)
+{
+    e->ops->rwlock_shared(e, l);
+}
+static inline void env_rwlock_exclusive(struct env *e, struct env_rwlock *l)
+{
+    e->ops->rwlock_exclusive(e, l);
+}
+static inline void env_rwlock_unlock(struct env *e, struct env_rwlock *l)
+{
+    e->ops->rwlock_unlock(e, l);
 }
 void env_cond_init(struct env_cond *);
 void env_cond_destroy(struct env_cond *);

@@ -93,6 +93,24 @@ static void real_mutex_unlock(struct env *env, struct env_mutex *m)
     must(pthread_mutex_unlock(&m->real));
 }
 
+static void real_rwlock_shared(struct env *env, struct env_rwlock *l)
+{
+    (void)env;
+    must(pthread_rwlock_rdlock(&l->real));
+}
+
+static void real_rwlock_exclusive(struct env *env, struct env_rwlock *l)
+{
+    (void)env;
+    must(pthread_rwlock_wrlock(&l->real));
+}
+
+static void real_rwlock_unlock(struct env *env, struct env_rwlock *l)
+{
+    (void)env;
+    must(pthread_rwlock_unlock(&l->real));
+}
+
 static void real_cond_wait(struct env *env, struct env_cond *c, struct env_mutex *m)
 {
     (void)env;
@@ -129,6 +147,9 @@ static const struct env_ops real_ops = {
     .thread_join = real_thread_join,
     .mutex_lock = real_mutex_lock,
     .mutex_unlock = real_mutex_unlock,
+    .rwlock_shared = real_rwlock_shared,
+    .rwlock_exclusive = real_rwlock_exclusive,
+    .rwlock_unlock = real_rwlock_unlock,
     .cond_wait = real_cond_wait,
     .cond_signal = real_cond_signal,
     .cond_broadcast = real_cond_broadcast,

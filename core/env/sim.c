@@ -29,7 +29,7 @@ struct actor {
     struct co_world world;
     struct env_thread *thread; /* NULL: the root */
     unsigned id;               /* 0: the root; threads in order of their start */
-    unsigned held;             /* mutexes */
+    unsigned held;             /* mutexes and locks */
     bool done;
     struct env_queue joiners;
     struct actor *next;     /* in the queue that it waits in */
@@ -387,7 +387,7 @@ void sim_poll(struct env *env)
     switch_from(w, w->current);
 }
 
-/* --- mutexes and conditions ---------------------------------------------------------- */
+/* --- mutexes, locks and conditions ---------------------------------------------------------- */
 
 static void take(struct world *w, struct env_mutex *m)
 {
@@ -421,6 +421,50 @@ static void sim_mutex_unlock(struct env *env, struct env_mutex *m)
     struct world *w = world_of(env);
 
     drop(w, m);
+    point(w);
+}
+
+static void sim_rwlock_shared(struct env *env, struct env_rwlock *l)
+{
+    struct world *w = world_of(env);
+
+    point(w);
+    assert(l->owner != w->current);
+    while (l->owner) {
+        queue_push(&l->waiters, w->current);
+        block(w, "shared lock", l);
+    }
+    l->shared++;
+    w->current->held++;
+}
+
+static void sim_rwlock_exclusive(struct env *env, struct env_rwlock *l)
+{
+    struct world *w = world_of(env);
+
+    point(w);
+    assert(l->owner != w->current);
+    while (l->owner || l->shared) {
+        queue_push(&l->waiters, w->current);
+        block(w, "exclusive lock", l);
+    }
+    l->owner = w->current;
+    w->current->held++;
+}
+
+/* Not handed over, as a mutex isn't: all that wait may try. */
+static void sim_rwlock_unlock(struct env *env, struct env_rwlock *l)
+{
+    struct world *w = world_of(env);
+
+    assert(l->owner ? l->owner == w->current && !l->shared : l->shared > 0);
+    if (l->owner)
+        l->owner = NULL;
+    else
+        l->shared--;
+    w->current->held--;
+    if (!l->shared)
+        wake_all(w, &l->waiters);
     point(w);
 }
 
@@ -562,6 +606,9 @@ static const struct env_ops sim_ops = {
     .thread_join = sim_thread_join,
     .mutex_lock = sim_mutex_lock,
     .mutex_unlock = sim_mutex_unlock,
+    .rwlock_shared = sim_rwlock_shared,
+    .rwlock_exclusive = sim_rwlock_exclusive,
+    .rwlock_unlock = sim_rwlock_unlock,
     .cond_wait = sim_cond_wait,
     .cond_signal = sim_cond_signal,
     .cond_broadcast = sim_cond_broadcast,

@@ -1,5 +1,5 @@
 /*
- * Intent: on the machine, env's threads, mutex and condition do what POSIX's do, clocks go
+ * Intent: on the machine, env's threads, locks and condition do what POSIX's do, clocks go
  * forward, any thread may draw random numbers, and each thread has coroutines of its own.
  */
 #include "core/coroutine/coroutine.h"
@@ -54,6 +54,43 @@ static void threads_take_turns(void **state)
         env_thread_join(env, &t[i]);
     assert_int_equal(total, THREADS * ROUNDS);
     assert_true(drawn == UINT64_MAX); /* every bit came up */
+}
+
+/* Shared with all others at once, which only a shared side allows; then alone. */
+static struct env_rwlock rwlock;
+static unsigned inside_now;
+static uint64_t alone_count;
+
+static void shares_then_is_alone(void *arg)
+{
+    (void)arg;
+    env_rwlock_shared(env, &rwlock);
+    env_mutex_lock(env, &mutex);
+    inside_now++;
+    env_cond_broadcast(env, &turn_changed);
+    while (inside_now < THREADS)
+        env_cond_wait(env, &turn_changed, &mutex);
+    env_mutex_unlock(env, &mutex);
+    env_rwlock_unlock(env, &rwlock);
+    for (int i = 0; i < ROUNDS; i++) {
+        env_rwlock_exclusive(env, &rwlock);
+        alone_count++; /* TSan sees it if another is there */
+        env_rwlock_unlock(env, &rwlock);
+    }
+}
+
+static void threads_share_or_are_alone(void **state)
+{
+    (void)state;
+    struct env_thread t[THREADS];
+
+    env_rwlock_init(&rwlock);
+    for (int i = 0; i < THREADS; i++)
+        env_thread_start(env, &t[i], shares_then_is_alone, NULL);
+    for (int i = 0; i < THREADS; i++)
+        env_thread_join(env, &t[i]);
+    assert_int_equal(alone_count, THREADS * ROUNDS);
+    env_rwlock_destroy(&rwlock);
 }
 
 static void counts(void *arg)
@@ -116,6 +153,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_take_turns),
+        cmocka_unit_test(threads_share_or_are_alone),
         cmocka_unit_test(threads_have_their_own_coroutines),
         cmocka_unit_test(clock_goes_forward_and_steps_cost_nothing),
         cmocka_unit_test(random_repeats_by_seed),

@@ -127,6 +127,56 @@ static void same_seed_same_trace(void **state)
     }
 }
 
+/* --- a lock that is shared or not --------------------------------------------------- */
+
+static struct env_rwlock rwlock;
+static int sharing, sharing_max, writing;
+
+static void reads(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        env_rwlock_shared(env, &rwlock);
+        assert_int_equal(writing, 0);
+        sharing++;
+        sharing_max = sharing > sharing_max ? sharing : sharing_max;
+        sim_poll(env);
+        assert_int_equal(writing, 0);
+        sharing--;
+        env_rwlock_unlock(env, &rwlock);
+    }
+}
+
+static void writes(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        env_rwlock_exclusive(env, &rwlock);
+        assert_int_equal(writing++ + sharing, 0);
+        sim_poll(env);
+        assert_int_equal(writing-- - 1 + sharing, 0);
+        env_rwlock_unlock(env, &rwlock);
+    }
+}
+
+static void readers_share_and_writers_are_alone(void **state)
+{
+    (void)state;
+    struct env_thread t[5];
+
+    for (uint64_t seed = seed0; seed < seed0 + 50; seed++) {
+        start(seed);
+        env_rwlock_init(&rwlock);
+        for (int i = 0; i < 5; i++)
+            env_thread_start(env, &t[i], i % 2 ? writes : reads, NULL);
+        for (int i = 0; i < 5; i++)
+            env_thread_join(env, &t[i]);
+        env_rwlock_destroy(&rwlock);
+        env_destroy(env);
+    }
+    assert_int_equal(sharing_max, 3); /* all readers, under some seed */
+}
+
 static void seeds_differ_in_order(void **state)
 {
     (void)state;
@@ -461,6 +511,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_seed_same_trace),
+        cmocka_unit_test(readers_share_and_writers_are_alone),
         cmocka_unit_test(seeds_differ_in_order),
         cmocka_unit_test(first_choice_is_no_preemption),
         cmocka_unit_test(every_order_comes),
