@@ -232,7 +232,7 @@ static bool run_here(struct loop *loop, struct aio *aio)
     return true;
 }
 
-int aio_run(struct loop *loop, struct aio *aio)
+static int run(struct loop *loop, struct aio *aio, bool waits)
 {
     assert(!aio->done);
     aio_prepare(loop, aio);
@@ -240,10 +240,21 @@ int aio_run(struct loop *loop, struct aio *aio)
         if (run_here(loop, aio))
             return aio->result;
         aio_below_align(loop, aio);
+    } else if (!waits && aio->state == AIO_WAITS) {
+        aio_cancel(aio); /* no effect if its way has become free meanwhile */
     }
     while (*(volatile uint8_t *)&aio->state != AIO_DONE)
         loop_turn(loop, true);
     return aio->result;
+}
+
+int aio_run(struct loop *loop, struct aio *aio) { return run(loop, aio, true); }
+
+int aio_run_now(struct loop *loop, struct aio *aio)
+{
+    int ret = run(loop, aio, false);
+
+    return ret == -ECANCELED ? -EAGAIN : ret;
 }
 
 static bool unqueue(struct aio_queue *q, struct aio *aio)

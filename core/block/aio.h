@@ -67,6 +67,9 @@ void aio_submit(struct loop *, struct aio *);
 /* Submits and turns the loop until it is done: for threads that block. Returns result.
  * done must be NULL. */
 int aio_run(struct loop *, struct aio *);
+/* The same for a thread that has I/O in flight on another loop, which doesn't turn
+ * meanwhile. -EAGAIN, and nothing done: on a direct file some of that could be in its way. */
+int aio_run_now(struct loop *, struct aio *);
 /* Asks for an early end: not yet submitted: done with -ECANCELED; in the engine: if it
  * can. done() is called in every case, from a turn. */
 void aio_cancel(struct aio *);

@@ -191,6 +191,39 @@ static void cancelled_while_waiting(void **state)
     MUST(blk_close(file));
 }
 
+/* A thread with two loops asks for a block that its own write on the other has: it isn't
+ * left waiting for a loop that nobody turns. */
+static void run_now_does_not_wait_for_another_loop(void **state)
+{
+    struct blk_file *file = test_open(test_path("now"), true, true, NULL);
+    struct loop *loop = test_loop("threads", 8), *own = test_loop("sync", 1);
+    char a[10] = "aaaaaaaaaa", b[10] = "bbbbbbbbbb", got[20];
+    struct iovec iov[2] = {{a, 10}, {b, 10}};
+    struct aio first = {
+        .op = AIO_WRITE, .file = file, .len = 10, .iov = iov, .iovcnt = 1};
+    struct aio second = {.op = AIO_WRITE,
+                         .file = file,
+                         .offset = 10,
+                         .len = 10,
+                         .iov = iov + 1,
+                         .iovcnt = 1};
+
+    (void)state;
+    first.result = 1;
+    aio_submit(loop, &first);
+    assert_int_equal(aio_run_now(own, &second), -EAGAIN);
+    while (first.result == 1)
+        loop_turn(loop, true);
+    assert_int_equal(first.result, 0);
+    assert_int_equal(blk_size(file), 10);
+    assert_int_equal(aio_run_now(own, &second), 0);
+    MUST(blk_pread(file, 0, got, 20));
+    assert_memory_equal(got, "aaaaaaaaaabbbbbbbbbb", 20);
+    loop_destroy(own);
+    loop_destroy(loop);
+    MUST(blk_close(file));
+}
+
 /* An aligned write is under way, uncounted for by any list, when the first request comes
  * that rewrites part of its block: that one's read has to wait for it. */
 static void rewrite_waits_for_earlier_writes(void **state)
@@ -228,8 +261,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linux_aio_beside_io_uring),
-        cmocka_unit_test(threads_beside_sync), cmocka_unit_test(simulated_threads),
+        cmocka_unit_test(threads_beside_sync),
+        cmocka_unit_test(simulated_threads),
         cmocka_unit_test(cancelled_while_waiting),
+        cmocka_unit_test(run_now_does_not_wait_for_another_loop),
         cmocka_unit_test(rewrite_waits_for_earlier_writes)};
 
     return cmocka_run_group_tests(tests, test_begin, test_end);
