@@ -127,7 +127,8 @@ class AllocWrite(Workload):
 
     def __init__(self, run):
         super().__init__(run)
-        self.job['number_ios'] = str(max(64, int(40000 * run.seconds)))
+        # Few, since a file system takes longer to delete such a file than we to write it.
+        self.job['number_ios'] = str(max(64, int(12000 * run.seconds)))
 
     def fresh(self, subject):
         if subject == FIO:
@@ -269,7 +270,7 @@ def parse_args(argv):
                         'OUTPUT/tmp')
     args = parser.parse_args(argv)
     args.trials = args.trials or (10 if args.full else 3)
-    args.seconds = args.seconds or (3 if args.full else 0.4)
+    args.seconds = args.seconds or (3 if args.full else 0.3)
     args.directory = args.directory or os.path.join(args.output, 'tmp')
     known = [w.name for w in WORKLOADS]
     for name in args.workloads:
