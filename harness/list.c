@@ -82,6 +82,16 @@ static void print_settings(const struct setting *s)
 
 /* ---- strategies ---- */
 
+static json_t *ways_json(const struct strategy_way *w)
+{
+    json_t *ways = json_array();
+
+    for (; w && w->name; w++)
+        json_array_append_new(ways, json_pack("{s:s, s:s, s:s}", "name", w->name,
+                                              "help", w->help, "claims", w->claims));
+    return ways;
+}
+
 static json_t *strategy_entry(const struct module *m)
 {
     json_t *o = json_object();
@@ -91,13 +101,31 @@ static json_t *strategy_entry(const struct module *m)
     json_object_set_new(o, "path", json_string(m->path));
     json_object_set_new(o, "abi", json_integer(m->table->abi));
     json_object_set_new(o, "settings", settings_json(m->table->settings));
+    json_object_set_new(o, "ways", ways_json(m->table->ways));
     return o;
+}
+
+/* The setting's own line, then one for each word it may be. */
+static void print_setting(const struct setting *s, const struct strategy_way *w)
+{
+    size_t len = strlen(s->name);
+
+    printf("  %s=%s (%s): %s\n", s->name, s->values, s->value_default, s->help);
+    for (; w && w->name; w++)
+        if (!strncmp(w->name, s->name, len) && w->name[len] == '=')
+            printf("    %-22s %-14s %s\n", w->name, w->claims, w->help);
 }
 
 static void print_strategy(const struct strategy *t)
 {
-    printf("%-12s %s\n", t->name, t->summary);
-    print_settings(t->settings);
+    const struct strategy_way *w = t->ways;
+
+    printf("%s: %s\n", t->name, t->summary);
+    for (; w && w->name; w++)
+        if (!*w->name)
+            printf("    %-22s %-14s %s\n", "as it comes", w->claims, w->help);
+    for (const struct setting *s = t->settings; s && s->name; s++)
+        print_setting(s, t->ways);
 }
 
 int cmd_strategies(int argc, char **argv)
@@ -113,7 +141,8 @@ int cmd_strategies(int argc, char **argv)
             "Usage: asyncow strategies [--output-format=text|json] [NAME|./mine.so]\n\n"
             "Lists the strategy modules found in $ASYNCOW_STRATEGY_PATH, beside the\n"
             "program and where modules are installed, with their settings, each as\n"
-            "name=values (default).\n");
+            "name=values (default), and a line for each way to run them: its name,\n"
+            "which claims of docs/claims.md it serves, and what it is.\n");
     } else if (!ret && module_list_parse(&list, a.word ? a.word : "all", &err) < 0) {
         fprintf(stderr, "asyncow strategies: %s\n", err.msg);
         ret = CMD_FAILED;

@@ -31,8 +31,8 @@ import subprocess
 import sys
 
 PREFIXES = {'callbacks': 'cb', 'coroutines': 'co', 'threadpool': 'tp', 'freeze-thaw': 'ft'}
-FILES = ['README.md', 'discard.c', 'engine.c', 'flush.c', 'model.h', 'read.c', 'settle.c',
-         'snapshot.c', 'write.c']
+FILES = ['README.md', 'discard.c', 'engine.c', 'flush.c', 'model.h', 'read.c',
+         'settings.c', 'settle.c', 'snapshot.c', 'write.c']
 # What a model needs beyond that. They are counted, but nobody else has to have them.
 OWN = {}
 # Functions of settle.c, without prefix, in which (or after the end of which) others run.

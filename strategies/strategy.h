@@ -19,7 +19,7 @@
 #include "core/image/node.h"
 #include "core/qcow2/qcow2.h"
 
-#define STRATEGY_ABI 3
+#define STRATEGY_ABI 4
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
 enum guest_op {
@@ -72,10 +72,19 @@ struct strategy_stats {
 };
 struct strategy_image; /* each module defines its own */
 
+/* A way to run a strategy, as it is named: one for each word that a setting may be, and
+ * "" for its defaults. */
+struct strategy_way {
+    const char *name;   /* "lock=big" */
+    const char *help;   /* one line */
+    const char *claims; /* of docs/claims.md that it serves: "K2 K5"; "": none */
+};
+
 struct strategy {
     uint32_t abi; /* STRATEGY_ABI */
     const char *name, *summary;
-    const struct setting *settings; /* ends with name NULL */
+    const struct setting *settings;  /* ends with name NULL */
+    const struct strategy_way *ways; /* likewise; NULL: none said */
     /* Opens the whole chain; turns the loop until metadata is loaded. */
     int (*open)(struct strategy_image **, const struct strategy_options *,
                 struct error *);

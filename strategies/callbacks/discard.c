@@ -12,7 +12,7 @@ static void zero_settled(struct cb_request *r, int ret);
 static void zero_next(struct cb_request *r, int ret)
 {
     const struct guest_req *g = r->guest;
-    struct cb_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     while (ret == 0 && r->zero.at < g->len) {
         uint64_t guest = g->offset + r->zero.at, done;
         enum qcow2_part part = QCOW2_PART_DONE;
@@ -81,7 +81,7 @@ static void discard_settled(struct cb_request *r, int ret);
 static void discard_next(struct cb_request *r, int ret)
 {
     const struct guest_req *g = r->guest;
-    struct cb_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     while (ret == 0 && r->zero.at < g->len) {
         uint64_t done;
         cb_begin(node);

@@ -20,7 +20,7 @@ void cb_through(struct cb_request *r)
 
 static void sync_again(struct cb_request *r, int ret)
 {
-    struct cb_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     if (ret < 0) {
         r->sync_then(r, cb_give_up(r, ret));
         return;
@@ -43,7 +43,7 @@ void cb_sync(struct cb_request *r, cb_then *then)
 
 static void close_again(struct cb_request *r, int ret)
 {
-    struct cb_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     if (ret < 0) {
         cb_finish(r, cb_give_up(r, ret));
         return;

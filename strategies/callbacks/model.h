@@ -17,25 +17,15 @@
 
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
+#include "strategies/common/nodes.h"
 
 struct cb_request;
 /* A continuation; ret: 0 or -errno. */
 typedef void cb_then(struct cb_request *, int ret);
 
-struct cb_node { /* an image of the chain */
-    struct strategy_image *image;
-    struct cb_node *backing; /* NULL: unallocated reads zeros */
-    struct blk_file *file;
-    uint64_t end; /* guest bytes that can be seen of it, through the images above */
-    uint64_t size_at_open;
+struct node_guard {
     bool inside;                             /* between cb_begin() and cb_end() */
-    struct qcow2 *core;                      /* NULL: raw */
     struct cb_request *asleep, **end_asleep; /* oldest first */
-};
-
-struct cb_where { /* bytes, found */
-    struct cb_node *node;
-    struct qcow2_extent ext; /* pinned until cb_unmap() */
 };
 
 struct cb_request { /* a slot: all there is of a request */
@@ -50,7 +40,7 @@ struct cb_request { /* a slot: all there is of a request */
     /* A verb of the core that is to be repeated: at most one at a time. */
     struct qcow2_ticket ticket; /* but for plan, which has its own in write.w */
     struct qcow2_need need;
-    struct cb_node *node;
+    struct node *node;
     unsigned step;   /* of the I/O owed */
     qcow2_chan chan; /* asleep on */
     cb_then *again;
@@ -67,7 +57,7 @@ struct cb_request { /* a slot: all there is of a request */
 
     /* A range being read, the guest's or a backing file's for a copy: read.c. */
     struct {
-        struct cb_node *node;
+        struct node *node;
         uint64_t guest, len, at;
         const struct iovec *iov;
         int iovcnt;
@@ -77,9 +67,9 @@ struct cb_request { /* a slot: all there is of a request */
         uint64_t guest, len;
         cb_then *then;
     } map;
-    struct cb_where where; /* what it found */
-    struct {               /* the extent being brought */
-        const struct cb_where *where;
+    struct where where; /* what it found */
+    struct {            /* the extent being brought */
+        const struct where *where;
         const struct iovec *iov;
         int iovcnt;
         size_t at;
@@ -96,7 +86,7 @@ struct cb_request { /* a slot: all there is of a request */
         struct qcow2_write w;
         cb_then *plan_then;
         int side; /* of the copy around it: 0 head, 1 tail */
-        struct cb_where from;
+        struct where from;
         cb_then *cow_then;
     } write;
     struct iovec part[2]; /* head and tail */
@@ -113,29 +103,26 @@ struct cb_request { /* a slot: all there is of a request */
     struct qcow2_snapshot snapshot; /* snapshot.c */
     unsigned load;                  /* engine.c: which node is being loaded */
 
-    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+    struct host_bufs buf; /* kept */
 };
-
-enum cb_state { CB_OPENING, CB_RUNNING, CB_CLOSING };
 
 struct strategy_image {
     struct loop *loop;
-    struct cb_node *nodes; /* the top first */
+    struct node *nodes; /* the top first */
     unsigned node_count;
     bool through, writable;
-    enum cb_state state;
     struct error *err; /* of opening */
 
-    struct cb_request *slots, *free;
-    struct guest_queue queue;     /* not admitted yet */
-    struct guest_queue cancelled; /* never will be */
-    struct loop_bh cancel_bh;
-    unsigned depth, draining;
-    unsigned in_flight; /* requests admitted */
-    bool idle;          /* none */
-    bool alone;         /* one of them is an apply: nothing is admitted beside it */
+    struct guests guests; /* slots: struct cb_request */
     struct strategy_stats stats;
 };
+
+/* settings.c */
+extern const struct setting cb_settings[];
+extern const struct strategy_way cb_ways[];
+/* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
+int cb_configure(struct strategy_image *, const struct strategy_options *,
+                 struct error *);
 
 /* engine.c: from the guest's request to its first function, and back */
 int cb_open(struct strategy_image **, const struct strategy_options *, struct error *);
@@ -152,29 +139,29 @@ void cb_stats(struct strategy_image *, struct strategy_stats *);
 int cb_close(struct strategy_image *);
 
 /* settle.c: all that would wait, and so ends by returning to the loop */
-void cb_begin(struct cb_node *);
-void cb_end(struct cb_node *);
+void cb_begin(struct node *);
+void cb_end(struct node *);
 /* Settles what a verb needs, outside the section, then calls again. 0: repeat the verb.
  * Negative: give its ticket up. */
-void cb_settle(struct cb_request *, struct cb_node *, int verdict, cb_then *again);
-void cb_sleep(struct cb_request *, struct cb_node *);
-void cb_wake_sleepers(struct cb_node *);
-void cb_owed(struct cb_request *, struct cb_node *);
+void cb_settle(struct cb_request *, struct node *, int verdict, cb_then *again);
+void cb_sleep(struct cb_request *, struct node *);
+void cb_wake_sleepers(struct node *);
+void cb_owed(struct cb_request *, struct node *);
 void cb_transfer(struct cb_request *, cb_then *); /* aio as host_data() filled it */
-void cb_decompress(struct cb_request *, const struct cb_where *, cb_then *);
+void cb_decompress(struct cb_request *, const struct where *, cb_then *);
 void cb_defer(struct cb_request *, cb_then *, int ret);
 /* Between two parts of something long: the loop turns, then again(r, 0). */
-void cb_pause(struct cb_request *, struct cb_node *, cb_then *again);
+void cb_pause(struct cb_request *, struct node *, cb_then *again);
 
 /* read.c */
 void cb_read(struct cb_request *);
-void cb_read_range(struct cb_request *, struct cb_node *, uint64_t guest, uint64_t len,
+void cb_read_range(struct cb_request *, struct node *, uint64_t guest, uint64_t len,
                    const struct iovec *, int iovcnt, cb_then *);
-void cb_map(struct cb_request *, struct cb_node *, uint64_t guest, uint64_t len,
+void cb_map(struct cb_request *, struct node *, uint64_t guest, uint64_t len,
             cb_then *); /* finds r->where */
-void cb_unmap(struct cb_where *);
+void cb_unmap(struct where *);
 /* The whole extent into the vector, `at` bytes from its start. */
-void cb_read_extent(struct cb_request *, const struct cb_where *, const struct iovec *,
+void cb_read_extent(struct cb_request *, const struct where *, const struct iovec *,
                     int iovcnt, size_t at, cb_then *);
 void cb_read_compressed(struct cb_request *); /* r->extent */
 

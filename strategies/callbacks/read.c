@@ -28,7 +28,7 @@ static void read_next(struct cb_request *r)
 }
 
 /* What node shows at guest..guest+len, into the vector. */
-void cb_read_range(struct cb_request *r, struct cb_node *node, uint64_t guest,
+void cb_read_range(struct cb_request *r, struct node *node, uint64_t guest,
                    uint64_t len, const struct iovec *iov, int iovcnt, cb_then *then)
 {
     r->read.node = node;
@@ -63,7 +63,7 @@ static void read_done(struct cb_request *r, int ret)
 /* Looks at one node. 0: found something. -EAGAIN: only qcow2_map() can tell. */
 static int map_node(struct cb_request *r)
 {
-    struct cb_node *node = r->where.node;
+    struct node *node = r->where.node;
     struct qcow2_extent *ext = &r->where.ext;
     *ext = (struct qcow2_extent){
         .type = QCOW2_HOLE, .guest = r->map.guest, .len = r->map.len};
@@ -111,7 +111,7 @@ static void map_next(struct cb_request *r)
 
 static void map_again(struct cb_request *r, int ret)
 {
-    struct cb_node *node = r->where.node;
+    struct node *node = r->where.node;
     if (ret < 0) {
         r->map.then(r, cb_give_up(r, ret));
         return;
@@ -130,7 +130,7 @@ static void map_again(struct cb_request *r, int ret)
 
 /* Finds the first bytes of guest..guest+len, going down the chain as long as the answer
  * is "in the image below". r->where.ext.len says how many are alike. */
-void cb_map(struct cb_request *r, struct cb_node *node, uint64_t guest, uint64_t len,
+void cb_map(struct cb_request *r, struct node *node, uint64_t guest, uint64_t len,
             cb_then *then)
 {
     r->map.guest = guest;
@@ -140,7 +140,7 @@ void cb_map(struct cb_request *r, struct cb_node *node, uint64_t guest, uint64_t
     map_next(r);
 }
 
-void cb_unmap(struct cb_where *where)
+void cb_unmap(struct where *where)
 {
     if (where->ext.pinned && qcow2_unmap(where->node->core, &where->ext)) {
         cb_begin(where->node); /* somebody waits for just this */
@@ -148,7 +148,7 @@ void cb_unmap(struct cb_where *where)
     }
 }
 
-void cb_read_extent(struct cb_request *r, const struct cb_where *where,
+void cb_read_extent(struct cb_request *r, const struct where *where,
                     const struct iovec *iov, int iovcnt, size_t at, cb_then *then)
 {
     const struct qcow2_extent *ext = &where->ext;
@@ -166,7 +166,7 @@ void cb_read_extent(struct cb_request *r, const struct cb_where *where,
         cb_defer(r, then, 0);
         return;
     }
-    struct iovec *vec = host_buf_get(&r->vec, (size_t)iovcnt * sizeof(*vec));
+    struct iovec *vec = host_buf_get(&r->buf.vec, (size_t)iovcnt * sizeof(*vec));
     if (!vec) {
         then(r, -ENOMEM);
         return;
@@ -182,11 +182,12 @@ static void compressed_expanded(struct cb_request *r, int ret);
 /* The whole compressed cluster is read and expanded, what is wanted of it copied. */
 void cb_read_compressed(struct cb_request *r)
 {
-    const struct cb_where *where = r->extent.where;
+    const struct where *where = r->extent.where;
     const struct qcow2_extent *ext = &where->ext;
-    r->iov = (struct iovec){host_buf_get(&r->compressed, ext->host_len), ext->host_len};
+    r->iov =
+        (struct iovec){host_buf_get(&r->buf.compressed, ext->host_len), ext->host_len};
     if (!r->iov.iov_base ||
-        !host_buf_get(&r->cluster, qcow2_cluster_size(where->node->core))) {
+        !host_buf_get(&r->buf.cluster, qcow2_cluster_size(where->node->core))) {
         r->extent.then(r, -ENOMEM);
         return;
     }
@@ -208,7 +209,7 @@ static void compressed_expanded(struct cb_request *r, int ret)
     const struct qcow2_extent *ext = &r->extent.where->ext;
     if (ret == 0) {
         iov_from_buf(r->extent.iov, r->extent.iovcnt, r->extent.at,
-                     (char *)r->cluster.p + ext->cluster_skip, ext->len);
+                     (char *)r->buf.cluster.p + ext->cluster_skip, ext->len);
         r->image->stats.bytes_copied += ext->len;
     }
     r->extent.then(r, ret);

@@ -11,19 +11,19 @@
 #include <errno.h>
 
 /* The exclusive section of a node: cb_begin() to cb_end(). No lock: an assertion. */
-void cb_begin(struct cb_node *node)
+void cb_begin(struct node *node)
 {
-    assert(!node->inside);
-    node->inside = true;
+    assert(!node->guard->inside);
+    node->guard->inside = true;
 }
 
-void cb_end(struct cb_node *node)
+void cb_end(struct node *node)
 {
     cb_wake_sleepers(node);
-    node->inside = false;
+    node->guard->inside = false;
 }
 
-void cb_settle(struct cb_request *r, struct cb_node *node, int verdict, cb_then *again)
+void cb_settle(struct cb_request *r, struct node *node, int verdict, cb_then *again)
 {
     r->node = node;
     r->again = again;
@@ -38,20 +38,20 @@ static void settled(struct cb_request *r, int ret)
     r->again(r, ret == 0 && r->cancelled ? -ECANCELED : ret);
 }
 
-void cb_sleep(struct cb_request *r, struct cb_node *node)
+void cb_sleep(struct cb_request *r, struct node *node)
 {
     r->chan = r->need.chan;
     r->next = NULL;
-    *node->end_asleep = r;
-    node->end_asleep = &r->next;
+    *node->guard->end_asleep = r;
+    node->guard->end_asleep = &r->next;
 }
 
 /* Oldest channel first, oldest sleeper first. */
-void cb_wake_sleepers(struct cb_node *node)
+void cb_wake_sleepers(struct node *node)
 {
     qcow2_chan chan;
     while ((chan = qcow2_wake(node->core))) {
-        struct cb_request **at = &node->asleep, *r;
+        struct cb_request **at = &node->guard->asleep, *r;
         while ((r = *at)) {
             if (r->chan != chan) {
                 at = &r->next;
@@ -61,7 +61,7 @@ void cb_wake_sleepers(struct cb_node *node)
             node->image->stats.wakeups++;
             cb_defer(r, settled, 0);
         }
-        node->end_asleep = at;
+        node->guard->end_asleep = at;
     }
 }
 
@@ -78,7 +78,7 @@ static void owed_next(struct cb_request *r, int ret)
     const struct qcow2_io *owed = &r->need.io;
     bool copy = owed->op == QCOW2_COPY;
     if (ret == 0 && r->step < 1u + copy) {
-        host_owed(&r->aio, &r->iov, owed, r->node->file, r->copy.p, r->step++);
+        host_owed(&r->aio, &r->iov, owed, r->node->file, r->buf.copy.p, r->step++);
         r->aio.done = owed_done;
         aio_submit(r->image->loop, &r->aio);
         return;
@@ -91,14 +91,14 @@ static void owed_next(struct cb_request *r, int ret)
 
 /* Does the host I/O in r->need and reports it. Never cancelled: the core needs to know
  * what became of it, and others may wait for the same slice. */
-void cb_owed(struct cb_request *r, struct cb_node *node)
+void cb_owed(struct cb_request *r, struct node *node)
 {
     const struct qcow2_io *owed = &r->need.io;
     int ret = 0;
     r->node = node;
     r->step = 0;
     if (owed->op == QCOW2_COPY) {
-        ret = host_buf_get(&r->copy, owed->len) ? 0 : -ENOMEM;
+        ret = host_buf_get(&r->buf.copy, owed->len) ? 0 : -ENOMEM;
         r->image->stats.bytes_copied += owed->len;
     }
     owed_next(r, ret);
@@ -130,15 +130,15 @@ static void expanded(struct loop_work *work)
     r->expand_then(r, r->expand.result);
 }
 
-/* r->compressed into r->cluster, on a helper thread: the loop goes on meanwhile. */
-void cb_decompress(struct cb_request *r, const struct cb_where *where, cb_then *then)
+/* r->compressed into r->buf.cluster, on a helper thread: the loop goes on meanwhile. */
+void cb_decompress(struct cb_request *r, const struct where *where, cb_then *then)
 {
     r->expand = (struct host_expand){
         .work = {.fn = host_expand, .done = expanded},
         .how = qcow2_compression(where->node->core),
-        .in = r->compressed.p,
+        .in = r->buf.compressed.p,
         .in_len = where->ext.host_len,
-        .out = r->cluster.p,
+        .out = r->buf.cluster.p,
         .out_len = qcow2_cluster_size(where->node->core),
     };
     r->expand_then = then;
@@ -160,7 +160,7 @@ void cb_defer(struct cb_request *r, cb_then *then, int ret)
     loop_defer(r->image->loop, &r->bh);
 }
 
-void cb_pause(struct cb_request *r, struct cb_node *node, cb_then *again)
+void cb_pause(struct cb_request *r, struct node *node, cb_then *again)
 {
     r->node = node;
     cb_defer(r, again, 0);

@@ -12,7 +12,7 @@
 
 static void snapshot_again(struct cb_request *r, int ret)
 {
-    struct cb_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     cb_begin(node);
     if (ret < 0)
         qcow2_snapshot_cancel(node->core, &r->snapshot);

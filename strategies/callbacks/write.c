@@ -83,7 +83,7 @@ static void write_written(struct cb_request *r, int ret)
 
 static void plan_again(struct cb_request *r, int ret)
 {
-    struct cb_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     cb_begin(node);
     if (ret < 0)
         qcow2_abort(node->core, &r->write.w);
@@ -108,14 +108,14 @@ void cb_plan(struct cb_request *r, cb_then *then)
 /* Brings the next side that has to be read. */
 static void cow_next(struct cb_request *r, int ret)
 {
-    struct cb_node *top = r->image->nodes;
+    struct node *top = r->image->nodes;
     while (ret == 0 && r->write.side < 2) {
         int i = r->write.side++;
         const struct qcow2_extent *from = &r->write.w.cow[i];
         r->part[i] = (struct iovec){host_zeros(), from->len};
         if (from->len == 0 || from->type == QCOW2_HOLE)
             continue;
-        r->part[i].iov_base = host_buf_get(&r->cow[i], from->len);
+        r->part[i].iov_base = host_buf_get(&r->buf.cow[i], from->len);
         r->image->stats.bytes_copied += from->len;
         if (!r->part[i].iov_base) {
             ret = -ENOMEM;
@@ -124,7 +124,7 @@ static void cow_next(struct cb_request *r, int ret)
                           cow_next);
             return;
         } else {
-            r->write.from = (struct cb_where){top, *from};
+            r->write.from = (struct where){top, *from};
             cb_read_extent(r, &r->write.from, &r->part[i], 1, 0, cow_next);
             return;
         }
@@ -145,7 +145,7 @@ void cb_write_data(struct cb_request *r, cb_then *then)
 {
     const struct qcow2_write *w = &r->write.w;
     int iovcnt = r->write.iovcnt, n = 0;
-    struct iovec *vec = host_buf_get(&r->vec, ((size_t)iovcnt + 2) * sizeof(*vec));
+    struct iovec *vec = host_buf_get(&r->buf.vec, ((size_t)iovcnt + 2) * sizeof(*vec));
     uint64_t head = w->cow[0].len, tail = w->cow[1].len;
     if (!vec) {
         then(r, -ENOMEM);
@@ -164,7 +164,7 @@ void cb_write_data(struct cb_request *r, cb_then *then)
 /* Ends the write one way or the other; pure memory either way. */
 void cb_commit(struct cb_request *r, int ret)
 {
-    struct cb_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     cb_begin(node);
     if (ret < 0) {
         qcow2_abort(node->core, &r->write.w);

@@ -1,7 +1,10 @@
 /*
- * Guest requests as they arrive: whether they can be run at all, and the queue in which
- * they wait to be admitted, first come, first served. Linked through guest_req itself,
- * so queueing allocates nothing.
+ * Guest requests between submit() and the strategy, and again between the strategy and
+ * done(): whether they can be run at all, the queue in which they wait, first come,
+ * first served, the slots of those admitted, draining. Queues are linked through
+ * guest_req itself and slots are made at open, so that nothing is allocated per request.
+ *
+ * All of it is for the thread that owns the loop.
  */
 #ifndef STRATEGIES_GUEST_H
 #define STRATEGIES_GUEST_H
@@ -42,45 +45,50 @@ struct guest_queue { /* zero-initialised is empty */
     struct guest_req *head, *tail;
 };
 
-static inline void guest_queue_push(struct guest_queue *q, struct guest_req *g)
+/* What an image is opened and closed with is a request like any other, but alone. */
+enum guests_state { GUESTS_OPENING, GUESTS_RUNNING, GUESTS_CLOSING };
+
+struct guests {
+    struct loop *loop;
+    enum guests_state state;      /* changes only while no request is about */
+    struct guest_queue queue;     /* not admitted yet */
+    struct guest_queue cancelled; /* never will be */
+    struct loop_bh cancel_bh;
+    void *slots; /* one for each request admitted, slot_size bytes, zeroed once */
+    size_t slot_size;
+    unsigned *free; /* their numbers, the last to be given back on top */
+    unsigned depth, draining;
+    unsigned in_flight; /* requests admitted */
+    bool idle;          /* none */
+    bool alone;         /* one of them is an apply: nothing is admitted beside it */
+};
+
+/* 0 or -errno with err. A zeroed struct can be freed too. */
+int guests_open(struct guests *, struct loop *, unsigned depth, size_t slot_size,
+                struct error *err);
+void guests_free(struct guests *);
+static inline void *guests_slot(const struct guests *gs, unsigned i)
 {
-    g->next = NULL;
-    g->prev = q->tail;
-    if (q->tail)
-        q->tail->next = g;
-    else
-        q->head = g;
-    q->tail = g;
+    return (char *)gs->slots + i * gs->slot_size;
 }
 
-static inline void guest_queue_remove(struct guest_queue *q, struct guest_req *g)
-{
-    if (g->prev)
-        g->prev->next = g->next;
-    else
-        q->head = g->next;
-    if (g->next)
-        g->next->prev = g->prev;
-    else
-        q->tail = g->prev;
-    g->next = g->prev = NULL;
-}
+void guests_push(struct guests *, struct guest_req *);
+/* The next one, if it may start beside those in flight; g->slot is its slot, as the last
+ * one left it. NULL: nobody waits, no slot is free, the image drains. */
+struct guest_req *guests_admit(struct guests *);
+/* Ends one that was admitted: done() is called from here, when the slot is free again,
+ * for the guest may submit. Admit afterwards. */
+void guests_leave(struct guests *, struct guest_req *, int result);
+/* Ends it early if it isn't admitted yet. Else its slot, for the strategy to see to; NULL:
+ * nothing is left to do. */
+void *guests_cancel(struct guests *, struct guest_req *);
 
-/* NULL: empty. */
-static inline struct guest_req *guest_queue_pop(struct guest_queue *q)
-{
-    struct guest_req *g = q->head;
-    if (g)
-        guest_queue_remove(q, g);
-    return g;
-}
+void guests_drain_begin(struct guests *);
+/* true: that was the outermost; admit. */
+bool guests_drain_end(struct guests *);
 
-/* Whether the first of the queue may be admitted beside those in flight, `alone` if one
- * of them is an apply: that replaces the disk under everybody's feet. */
-static inline bool guest_queue_ready(const struct guest_queue *q, unsigned in_flight,
-                                     bool alone)
-{
-    return q->head && !alone && !(q->head->op == GUEST_SNAPSHOT_APPLY && in_flight);
-}
+/* Runs the one request that a state but GUESTS_RUNNING has: load, or close's sync. */
+int guests_run_alone(struct guests *, enum guests_state, struct strategy_image *,
+                     void (*submit)(struct strategy_image *, struct guest_req *));
 
 #endif

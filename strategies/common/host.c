@@ -4,16 +4,12 @@
  */
 #include "strategies/common/host.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "core/env/env.h"
 #include "core/image/decompress.h"
 
 #define BUF_ALIGN 4096 /* the strictest block that direct I/O asks for */
-
-/* A backing file is read only and mapped once per cluster copied; it does with less. */
-#define BACKING_CACHE ((size_t)1 << 20) /* bytes */
 
 void *host_buf_get(struct host_buf *buf, size_t len)
 {
@@ -28,10 +24,13 @@ void *host_buf_get(struct host_buf *buf, size_t len)
     return buf->p;
 }
 
-void host_buf_free(struct host_buf *buf)
+void host_bufs_free(struct host_bufs *bufs)
 {
-    free(buf->p);
-    *buf = (struct host_buf){NULL, 0};
+    struct host_buf *all[] = {&bufs->vec,        &bufs->cow[0],  &bufs->cow[1],
+                              &bufs->compressed, &bufs->cluster, &bufs->copy};
+    for (unsigned i = 0; i < sizeof(all) / sizeof(*all); i++)
+        free(all[i]->p);
+    *bufs = (struct host_bufs){0};
 }
 
 void *host_zeros(void)
@@ -115,33 +114,4 @@ void host_expand(struct loop_work *work)
 {
     struct host_expand *x = (struct host_expand *)work; /* its first member */
     x->result = image_decompress(x->how, x->in, x->in_len, x->out, x->out_len);
-}
-
-int host_trim(struct blk_file *file, uint64_t size_at_open, uint64_t end)
-{
-    uint64_t size = blk_size(file);
-    if (!blk_regular(file) || size <= size_at_open || end >= size)
-        return 0;
-    return blk_truncate(file, end > size_at_open ? end : size_at_open);
-}
-
-int host_core_open(struct qcow2 **core, const struct image_node *node,
-                   const struct strategy_options *so, unsigned inflight,
-                   struct error *err)
-{
-    bool top = node == so->top;
-    struct qcow2_options qo = {
-        .inflight = inflight,
-        .cache = top || so->cache < BACKING_CACHE ? so->cache : BACKING_CACHE,
-        .grow = so->grow,
-        .file_size = blk_size(node->file),
-        .regular = blk_regular(node->file),
-        .write = top && node->write,
-        .punch = so->punch,
-        .no_backing = !node->backing,
-    };
-    int ret = qcow2_open(core, node->header, node->header_cluster, &qo, err);
-    if (ret < 0)
-        error_prefix(err, "%s", blk_path(node->file));
-    return ret;
 }

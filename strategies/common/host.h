@@ -24,7 +24,11 @@ struct host_buf {
     size_t cap; /* bytes */
 };
 void *host_buf_get(struct host_buf *, size_t len); /* NULL: out of memory */
-void host_buf_free(struct host_buf *);
+/* Those of a request. */
+struct host_bufs {
+    struct host_buf vec, cow[2], compressed, cluster, copy;
+};
+void host_bufs_free(struct host_bufs *);
 
 /* Zeros to write from, shared by all. Nobody writes to them. */
 #define HOST_ZEROS_MAX ((size_t)2 << 20) /* bytes: the largest cluster */
@@ -59,13 +63,5 @@ struct host_expand {
     int result; /* 0 or -errno */
 };
 void host_expand(struct loop_work *);
-
-/* Trims what growth ahead of need left over; end: qcow2_file_end(). 0 or -errno. */
-int host_trim(struct blk_file *, uint64_t size_at_open, uint64_t end);
-
-/* Opens the core of one qcow2 node: *core is ready for qcow2_load(). `inflight` counts
- * the tickets that the strategy may have alive at once. */
-int host_core_open(struct qcow2 **core, const struct image_node *,
-                   const struct strategy_options *, unsigned inflight, struct error *);
 
 #endif

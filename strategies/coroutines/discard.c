@@ -9,7 +9,7 @@
 int co_zero(struct co_request *r)
 {
     const struct guest_req *g = r->guest;
-    struct co_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     uint64_t at = 0;
     int ret = 0;
     while (at < g->len && ret == 0) {
@@ -50,7 +50,7 @@ int co_write_zeros(struct co_request *r, uint64_t guest, uint64_t len)
 int co_discard(struct co_request *r)
 {
     const struct guest_req *g = r->guest;
-    struct co_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     uint64_t at = 0;
     int ret = 0;
     while (at < g->len && ret == 0) {

@@ -11,135 +11,53 @@
  */
 #include "strategies/coroutines/model.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "core/env/settings.h"
-
-static const struct setting settings[] = {
-    {"hold", "metadata|none", "none",
-     "whether the mutex is kept across the metadata I/O that a verb owes"},
-    {NULL, NULL, NULL, NULL},
-};
 
 /* --- opening ---------------------------------------------------------------------- */
 
-static void tell_cancelled(struct loop_bh *bh)
+/* The guards, and who sleeps behind them: nobody yet. */
+static void open_guards(struct strategy_image *image)
 {
-    struct strategy_image *image = from_member(bh, struct strategy_image, cancel_bh);
-    struct guest_req *g;
-    while ((g = guest_queue_pop(&image->cancelled))) {
-        g->result = -ECANCELED;
-        g->done(g);
+    for (unsigned i = 0; i < image->node_count; i++) {
+        struct node_guard *guard = image->nodes[i].guard;
+        guard->end_asleep = &guard->asleep;
     }
-}
-
-static int open_nodes(struct strategy_image *image, const struct strategy_options *so)
-{
-    uint64_t end = so->top->size;
-    unsigned n = 0;
-    for (const struct image_node *in = so->top; in; in = in->backing)
-        n++;
-    image->nodes = calloc(n, sizeof(*image->nodes));
-    if (!image->nodes)
-        return error_set(image->err, -ENOMEM, "no memory for %u images", n);
-    image->node_count = n;
-    struct co_node *node = image->nodes;
-    for (const struct image_node *in = so->top; in; in = in->backing, node++) {
-        end = in->size < end ? in->size : end;
-        node->image = image;
-        node->file = in->file;
-        node->end = end;
-        node->size_at_open = blk_size(in->file);
-        node->backing = in->backing ? node + 1 : NULL;
-        node->end_asleep = &node->asleep;
-        if (in->format == IMAGE_RAW)
-            continue;
-        /* A request has at most one ticket at a time in each core of the chain. */
-        int ret = host_core_open(&node->core, in, so, so->depth, image->err);
-        if (ret < 0)
-            return ret;
-    }
-    return 0;
-}
-
-static int open_slots(struct strategy_image *image, unsigned depth)
-{
-    image->slots = calloc(depth, sizeof(*image->slots));
-    if (!image->slots)
-        return error_set(image->err, -ENOMEM, "no memory for %u requests", depth);
-    image->depth = depth;
-    for (unsigned i = depth; i-- > 0;) {
-        struct co_request *r = &image->slots[i];
-        r->image = image;
-        r->next = image->free;
-        image->free = r;
-    }
-    return 0;
 }
 
 static void free_image(struct strategy_image *image)
 {
-    for (unsigned i = 0; i < image->node_count; i++)
-        if (image->nodes[i].core)
-            qcow2_free(image->nodes[i].core);
-    for (unsigned i = 0; i < image->depth; i++) {
-        struct co_request *r = &image->slots[i];
-        struct host_buf *bufs[] = {&r->vec,        &r->cow[0],  &r->cow[1],
-                                   &r->compressed, &r->cluster, &r->copy};
-        for (unsigned b = 0; b < sizeof(bufs) / sizeof(*bufs); b++)
-            host_buf_free(bufs[b]);
+    for (unsigned i = 0; i < image->guests.depth; i++) {
+        struct co_request *r = guests_slot(&image->guests, i);
+        host_bufs_free(&r->buf);
     }
-    free(image->nodes);
-    free(image->slots);
+    guests_free(&image->guests);
+    nodes_free(image->nodes, image->node_count);
     free(image);
-}
-
-struct alone {
-    struct guest_req g;
-    bool done;
-};
-
-static void alone_done(struct guest_req *g) { ((struct alone *)g)->done = true; }
-
-/* Runs the one request that a state but CO_RUNNING has: load, or close's sync. */
-static int run_alone(struct strategy_image *image, enum co_state state)
-{
-    struct alone a = {.g = {.op = GUEST_FLUSH, .done = alone_done}};
-    image->state = state;
-    co_submit(image, &a.g);
-    loop_run_until(image->loop, &a.done);
-    return a.g.result;
 }
 
 int co_open(struct strategy_image **out, const struct strategy_options *so,
             struct error *err)
 {
-    int ret = settings_check(settings, so->settings, err);
-    if (ret < 0)
-        return ret;
     struct strategy_image *image = calloc(1, sizeof(*image));
     if (!image)
         return error_set(err, -ENOMEM, "no memory for the image");
     image->loop = so->loop;
     image->err = err;
-    image->hold = settings_is(settings, so->settings, "hold", "metadata");
-    image->through = so->through;
-    image->writable = so->top->write;
-    image->cancel_bh.fn = tell_cancelled;
-    image->idle = true;
-    ret = open_nodes(image, so);
+    int ret = co_configure(image, so, err);
     if (ret == 0)
-        ret = open_slots(image, so->depth);
+        ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
+                         image, so, err);
     if (ret == 0)
-        ret = run_alone(image, CO_OPENING);
+        ret = guests_open(&image->guests, so->loop, so->depth,
+                          sizeof(struct co_request), err);
+    open_guards(image);
+    if (ret == 0)
+        ret = guests_run_alone(&image->guests, GUESTS_OPENING, image, co_submit);
     if (ret < 0) {
         free_image(image);
         return ret;
     }
-    image->state = CO_RUNNING;
     image->err = NULL;
     *out = image;
     return 0;
@@ -150,7 +68,7 @@ int co_load(struct co_request *r)
 {
     int ret = 0;
     for (unsigned i = 0; i < r->image->node_count && ret == 0; i++) {
-        struct co_node *node = &r->image->nodes[i];
+        struct node *node = &r->image->nodes[i];
         struct qcow2_ticket ticket = {0};
         if (!node->core)
             continue;
@@ -161,10 +79,8 @@ int co_load(struct co_request *r)
                 break;
             }
         co_end(node);
-        if (ret < 0) { /* unless the core has said it better */
-            error_set(r->image->err, ret, "metadata: %s", strerror(-ret));
-            error_prefix(r->image->err, "%s", blk_path(node->file));
-        }
+        if (ret < 0)
+            node_load_error(node, ret, r->image->err);
     }
     return ret;
 }
@@ -173,23 +89,18 @@ int co_load(struct co_request *r)
 
 void co_submit(struct strategy_image *image, struct guest_req *g)
 {
-    g->slot = NULL;
-    guest_queue_push(&image->queue, g);
+    guests_push(&image->guests, g);
     co_admit(image);
 }
 
 /* Starts what waits, as long as there are slots. */
 void co_admit(struct strategy_image *image)
 {
-    while (!image->draining && image->free &&
-           guest_queue_ready(&image->queue, image->in_flight, image->alone)) {
-        struct co_request *r = image->free;
-        image->free = r->next;
-        image->in_flight++;
-        image->idle = false;
-        r->guest = guest_queue_pop(&image->queue);
-        r->guest->slot = r;
-        image->alone = r->guest->op == GUEST_SNAPSHOT_APPLY;
+    struct guest_req *g;
+    while ((g = guests_admit(&image->guests))) {
+        struct co_request *r = g->slot;
+        r->image = image;
+        r->guest = g;
         r->cancelled = r->changed = false;
         co_start(r);
     }
@@ -217,11 +128,11 @@ void co_start(struct co_request *r)
 int co_run(struct co_request *r)
 {
     struct strategy_image *image = r->image;
-    struct co_node *top = image->nodes;
+    struct node *top = image->nodes;
     const struct guest_req *g = r->guest;
-    if (image->state == CO_OPENING)
+    if (image->guests.state == GUESTS_OPENING)
         return co_load(r);
-    if (image->state == CO_CLOSING)
+    if (image->guests.state == GUESTS_CLOSING)
         return top->core && image->writable ? co_close_sync(r) : 0;
 
     int ret = guest_check(g, top->end, image->writable, !top->core);
@@ -240,12 +151,10 @@ int co_run(struct co_request *r)
         return co_zero(r);
     case GUEST_DISCARD:
         return co_discard(r);
-    case GUEST_SNAPSHOT_CREATE:
-    case GUEST_SNAPSHOT_APPLY:
-    case GUEST_SNAPSHOT_DELETE:
-        return co_snapshot(r);
-    default:
+    case GUEST_FLUSH:
         return co_flush(r);
+    default:
+        return co_snapshot(r);
     }
 }
 
@@ -253,28 +162,15 @@ int co_run(struct co_request *r)
 void co_finish(struct co_request *r)
 {
     struct strategy_image *image = r->image;
-    struct guest_req *g = r->guest;
-    g->result = r->result;
-    r->next = image->free;
-    image->free = r;
-    image->idle = --image->in_flight == 0;
-    image->alone = false; /* an apply was the only one */
-    g->done(g);
+    guests_leave(&image->guests, r->guest, r->result);
     co_admit(image);
 }
 
 void co_cancel(struct strategy_image *image, struct guest_req *g)
 {
-    struct co_request *r = g->slot;
-    if (!r) { /* still in the queue */
-        guest_queue_remove(&image->queue, g);
-        if (!image->cancelled.head)
-            loop_defer(image->loop, &image->cancel_bh);
-        guest_queue_push(&image->cancelled, g);
+    struct co_request *r = guests_cancel(&image->guests, g);
+    if (!r)
         return;
-    }
-    if (guest_snapshots(g))
-        return;          /* half of one would leak clusters */
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
     if (r->transfers)
         aio_cancel(&r->aio);
@@ -282,35 +178,26 @@ void co_cancel(struct strategy_image *image, struct guest_req *g)
 
 void co_drain_begin(struct strategy_image *image)
 {
-    image->draining++;
-    loop_run_until(image->loop, &image->idle);
+    guests_drain_begin(&image->guests);
 }
 
 void co_drain_end(struct strategy_image *image)
 {
-    assert(image->draining > 0);
-    if (--image->draining == 0)
+    if (guests_drain_end(&image->guests))
         co_admit(image);
 }
 
 void co_stats(struct strategy_image *image, struct strategy_stats *out)
 {
-    const struct qcow2 *core = image->nodes->core;
     *out = image->stats;
-    if (core) {
-        out->top = *qcow2_stats(core);
-        out->poisoned = qcow2_poisoned(core);
-    }
+    node_stats(image->nodes, out);
 }
 
 int co_close(struct strategy_image *image)
 {
-    struct co_node *top = image->nodes;
-    assert(image->idle && !image->queue.head);
-    image->draining = 0;
-    int ret = run_alone(image, CO_CLOSING);
-    if (ret == 0 && top->core && image->writable)
-        ret = host_trim(top->file, top->size_at_open, qcow2_file_end(top->core));
+    int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, co_submit);
+    if (ret == 0)
+        ret = node_trim(image->nodes);
     free_image(image);
     return ret;
 }
@@ -319,7 +206,8 @@ const struct strategy asyncow_strategy = {
     .abi = STRATEGY_ABI,
     .name = "coroutines",
     .summary = "a coroutine per request, a mutex over metadata",
-    .settings = settings,
+    .settings = co_settings,
+    .ways = co_ways,
     .open = co_open,
     .submit = co_submit,
     .cancel = co_cancel,

@@ -17,7 +17,7 @@ int co_through(struct co_request *r)
 
 int co_sync(struct co_request *r)
 {
-    struct co_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
     co_begin(node);
@@ -33,7 +33,7 @@ int co_sync(struct co_request *r)
 /* The only request when the image closes. */
 int co_close_sync(struct co_request *r)
 {
-    struct co_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
     co_begin(node);

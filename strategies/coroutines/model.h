@@ -3,7 +3,7 @@
  * yields where it waits; a mutex that coroutines sleep on guards the core.
  *
  * Lock contract (in prose here, in code in settle.c):
- *  - co_node.lock guards co_node.core and what is marked below. co_begin() takes it,
+ *  - node_guard.lock guards node.core and what is marked below. co_begin() takes it,
  *    co_end() wakes whom the core names and gives it back.
  *  - Never held across guest data I/O, decompression, or a sleep on a channel. Held
  *    across the metadata I/O that a verb owes only with hold=metadata.
@@ -15,21 +15,11 @@
 #include "core/coroutine/coroutine.h"
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
+#include "strategies/common/nodes.h"
 
-struct co_node { /* an image of the chain */
-    struct strategy_image *image;
-    struct co_node *backing; /* NULL: unallocated reads zeros */
-    struct blk_file *file;
-    uint64_t end; /* guest bytes that can be seen of it, through the images above */
-    uint64_t size_at_open;
+struct node_guard {
     struct co_mutex lock;
-    struct qcow2 *core;                      /* under lock. NULL: raw */
     struct co_request *asleep, **end_asleep; /* under lock; oldest first */
-};
-
-struct co_where { /* bytes, found */
-    struct co_node *node;
-    struct qcow2_extent ext; /* pinned until co_unmap() */
 };
 
 struct co_request { /* a slot; everything else of a request is on its stack */
@@ -47,29 +37,26 @@ struct co_request { /* a slot; everything else of a request is on its stack */
     bool transfers;       /* aio carries data: it may be cancelled */
     bool changed;         /* metadata; with through, sync before completing */
     struct iovec part[2]; /* head and tail of an allocating write */
-    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+    struct host_bufs buf; /* kept */
 };
-
-enum co_state { CO_OPENING, CO_RUNNING, CO_CLOSING };
 
 struct strategy_image {
     struct loop *loop;
-    struct co_node *nodes; /* the top first */
+    struct node *nodes; /* the top first */
     unsigned node_count;
     bool hold, through, writable;
-    enum co_state state;
     struct error *err; /* of opening */
 
-    struct co_request *slots, *free;
-    struct guest_queue queue;     /* not admitted yet */
-    struct guest_queue cancelled; /* never will be */
-    struct loop_bh cancel_bh;
-    unsigned depth, draining;
-    unsigned in_flight; /* requests admitted */
-    bool idle;          /* none */
-    bool alone;         /* one of them is an apply: nothing is admitted beside it */
+    struct guests guests; /* slots: struct co_request */
     struct strategy_stats stats;
 };
+
+/* settings.c */
+extern const struct setting co_settings[];
+extern const struct strategy_way co_ways[];
+/* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
+int co_configure(struct strategy_image *, const struct strategy_options *,
+                 struct error *);
 
 /* engine.c: from the guest's request to the coroutine, and back */
 int co_open(struct strategy_image **, const struct strategy_options *, struct error *);
@@ -86,32 +73,32 @@ void co_stats(struct strategy_image *, struct strategy_stats *);
 int co_close(struct strategy_image *);
 
 /* settle.c: all that waits. All but co_wake_sleepers() and co_defer() may yield. */
-void co_begin(struct co_node *);
-void co_end(struct co_node *);
+void co_begin(struct node *);
+void co_end(struct node *);
 /* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:
  * give its ticket up. */
-int co_settle(struct co_request *, struct co_node *, int verdict);
-void co_sleep(struct co_request *, struct co_node *);
-void co_wake_sleepers(struct co_node *);
-int co_owed(struct co_request *, struct co_node *);
+int co_settle(struct co_request *, struct node *, int verdict);
+void co_sleep(struct co_request *, struct node *);
+void co_wake_sleepers(struct node *);
+int co_owed(struct co_request *, struct node *);
 int co_transfer(struct co_request *); /* aio as host_data() filled it */
-int co_decompress(struct co_request *, const struct co_where *);
+int co_decompress(struct co_request *, const struct where *);
 void co_defer(struct co_request *); /* finish in a bottom half; does not yield */
 /* Between two parts of something long: gives the lock back while the loop turns. */
-void co_pause(struct co_request *, struct co_node *);
+void co_pause(struct co_request *, struct node *);
 
 /* read.c */
 int co_read(struct co_request *);
-int co_read_range(struct co_request *, struct co_node *, uint64_t guest, uint64_t len,
+int co_read_range(struct co_request *, struct node *, uint64_t guest, uint64_t len,
                   const struct iovec *, int iovcnt);
-int co_map(struct co_request *, struct co_node *, uint64_t guest, uint64_t len,
-           struct co_where *);
-void co_unmap(struct co_where *);
+int co_map(struct co_request *, struct node *, uint64_t guest, uint64_t len,
+           struct where *);
+void co_unmap(struct where *);
 /* The whole extent into the vector, `at` bytes from its start. */
-int co_read_extent(struct co_request *, const struct co_where *, const struct iovec *,
+int co_read_extent(struct co_request *, const struct where *, const struct iovec *,
                    int iovcnt, size_t at);
-int co_read_compressed(struct co_request *, const struct co_where *,
-                       const struct iovec *, int iovcnt, size_t at);
+int co_read_compressed(struct co_request *, const struct where *, const struct iovec *,
+                       int iovcnt, size_t at);
 
 /* write.c */
 int co_write(struct co_request *);

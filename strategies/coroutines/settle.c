@@ -11,20 +11,20 @@
 #include <errno.h>
 
 /* The exclusive section of a node: co_begin() to co_end(). */
-void co_begin(struct co_node *node)
+void co_begin(struct node *node)
 {
-    if (node->lock.owner)
+    if (node->guard->lock.owner)
         node->image->stats.lock_waits++;
-    co_mutex_lock(&node->lock);
+    co_mutex_lock(&node->guard->lock);
 }
 
-void co_end(struct co_node *node)
+void co_end(struct node *node)
 {
     co_wake_sleepers(node);
-    co_mutex_unlock(&node->lock);
+    co_mutex_unlock(&node->guard->lock);
 }
 
-int co_settle(struct co_request *r, struct co_node *node, int verdict)
+int co_settle(struct co_request *r, struct node *node, int verdict)
 {
     int ret = 0;
     if (verdict == QCOW2_NEED_WAIT)
@@ -36,24 +36,24 @@ int co_settle(struct co_request *r, struct co_node *node, int verdict)
 
 /* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could
  * never come to an end. */
-void co_sleep(struct co_request *r, struct co_node *node)
+void co_sleep(struct co_request *r, struct node *node)
 {
     co_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
     r->chan = r->need.chan;
     r->next = NULL;
-    *node->end_asleep = r;
-    node->end_asleep = &r->next;
-    co_mutex_unlock(&node->lock);
+    *node->guard->end_asleep = r;
+    node->guard->end_asleep = &r->next;
+    co_mutex_unlock(&node->guard->lock);
     co_yield ();
     co_begin(node);
 }
 
 /* Oldest channel first, oldest sleeper first. */
-void co_wake_sleepers(struct co_node *node)
+void co_wake_sleepers(struct node *node)
 {
     qcow2_chan chan;
     while ((chan = qcow2_wake(node->core))) {
-        struct co_request **at = &node->asleep, *r;
+        struct co_request **at = &node->guard->asleep, *r;
         while ((r = *at)) {
             if (r->chan != chan) {
                 at = &r->next;
@@ -63,7 +63,7 @@ void co_wake_sleepers(struct co_node *node)
             node->image->stats.wakeups++;
             co_wake(r->co);
         }
-        node->end_asleep = at;
+        node->guard->end_asleep = at;
     }
 }
 
@@ -82,7 +82,7 @@ static int io(struct co_request *r)
 
 /* Does the host I/O in r->need and reports it. Never cancelled: the core needs to know
  * what became of it, and others may wait for the same slice. */
-int co_owed(struct co_request *r, struct co_node *node)
+int co_owed(struct co_request *r, struct node *node)
 {
     const struct qcow2_io *owed = &r->need.io;
     bool hold = r->image->hold, more = true;
@@ -91,7 +91,7 @@ int co_owed(struct co_request *r, struct co_node *node)
     if (!hold)
         co_end(node);
     if (owed->op == QCOW2_COPY) {
-        copy = host_buf_get(&r->copy, owed->len);
+        copy = host_buf_get(&r->buf.copy, owed->len);
         ret = copy ? 0 : -ENOMEM;
         r->image->stats.bytes_copied += owed->len;
     }
@@ -125,15 +125,15 @@ static void expanded(struct loop_work *work)
     co_enter(((struct expansion *)work)->co);
 }
 
-/* r->compressed into r->cluster, on a helper thread: the loop goes on meanwhile. */
-int co_decompress(struct co_request *r, const struct co_where *where)
+/* r->compressed into r->buf.cluster, on a helper thread: the loop goes on meanwhile. */
+int co_decompress(struct co_request *r, const struct where *where)
 {
     struct expansion e = {
         .x = {.work = {.fn = host_expand, .done = expanded},
               .how = qcow2_compression(where->node->core),
-              .in = r->compressed.p,
+              .in = r->buf.compressed.p,
               .in_len = where->ext.host_len,
-              .out = r->cluster.p,
+              .out = r->buf.cluster.p,
               .out_len = qcow2_cluster_size(where->node->core)},
         .co = r->co,
     };
@@ -159,7 +159,7 @@ static void paused(struct loop_bh *bh)
     co_enter(from_member(bh, struct co_request, bh)->co);
 }
 
-void co_pause(struct co_request *r, struct co_node *node)
+void co_pause(struct co_request *r, struct node *node)
 {
     co_end(node);
     r->bh.fn = paused;

@@ -13,7 +13,7 @@
 
 int co_snapshot(struct co_request *r)
 {
-    struct co_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_snapshot s;
     int ret;
     host_snapshot(&s, r->guest, loop_env(r->image->loop));

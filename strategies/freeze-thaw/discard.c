@@ -18,7 +18,7 @@ static void zeros_done(struct ft_request *r, int ret)
 void ft_zero(struct ft_request *r)
 {
     const struct guest_req *g = r->guest;
-    struct ft_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     int ret = 0;
     while (r->at < g->len && ret == 0) {
         uint64_t guest = g->offset + r->at, done = 0;
@@ -80,7 +80,7 @@ void ft_write_zeros(struct ft_request *r, uint64_t guest, uint64_t len, ft_then 
 void ft_discard(struct ft_request *r)
 {
     const struct guest_req *g = r->guest;
-    struct ft_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     int ret = 0;
     while (r->at < g->len && ret == 0) {
         uint64_t done = 0;

@@ -9,132 +9,53 @@
  */
 #include "strategies/freeze-thaw/model.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "core/env/settings.h"
-
-static const struct setting settings[] = {
-    {NULL, NULL, NULL, NULL},
-};
 
 /* --- opening ---------------------------------------------------------------------- */
 
-static void tell_cancelled(struct loop_bh *bh)
+/* The guards, and who sleeps behind them: nobody yet. */
+static void open_guards(struct strategy_image *image)
 {
-    struct strategy_image *image = from_member(bh, struct strategy_image, cancel_bh);
-    struct guest_req *g;
-    while ((g = guest_queue_pop(&image->cancelled))) {
-        g->result = -ECANCELED;
-        g->done(g);
+    for (unsigned i = 0; i < image->node_count; i++) {
+        struct node_guard *guard = image->nodes[i].guard;
+        guard->end_asleep = &guard->asleep;
     }
-}
-
-static int open_nodes(struct strategy_image *image, const struct strategy_options *so)
-{
-    uint64_t end = so->top->size;
-    unsigned n = 0;
-    for (const struct image_node *in = so->top; in; in = in->backing)
-        n++;
-    image->nodes = calloc(n, sizeof(*image->nodes));
-    if (!image->nodes)
-        return error_set(image->err, -ENOMEM, "no memory for %u images", n);
-    image->node_count = n;
-    struct ft_node *node = image->nodes;
-    for (const struct image_node *in = so->top; in; in = in->backing, node++) {
-        end = in->size < end ? in->size : end;
-        node->image = image;
-        node->file = in->file;
-        node->end = end;
-        node->size_at_open = blk_size(in->file);
-        node->backing = in->backing ? node + 1 : NULL;
-        node->end_asleep = &node->asleep;
-        if (in->format == IMAGE_RAW)
-            continue;
-        /* A request has at most one ticket at a time in each core of the chain. */
-        int ret = host_core_open(&node->core, in, so, so->depth, image->err);
-        if (ret < 0)
-            return ret;
-    }
-    return 0;
-}
-
-static int open_slots(struct strategy_image *image, unsigned depth)
-{
-    image->slots = calloc(depth, sizeof(*image->slots));
-    if (!image->slots)
-        return error_set(image->err, -ENOMEM, "no memory for %u requests", depth);
-    image->depth = depth;
-    for (unsigned i = depth; i-- > 0;) {
-        struct ft_request *r = &image->slots[i];
-        r->image = image;
-        r->next = image->free;
-        image->free = r;
-    }
-    return 0;
 }
 
 static void free_image(struct strategy_image *image)
 {
-    for (unsigned i = 0; i < image->node_count; i++)
-        if (image->nodes[i].core)
-            qcow2_free(image->nodes[i].core);
-    for (unsigned i = 0; i < image->depth; i++) {
-        struct ft_request *r = &image->slots[i];
-        struct host_buf *bufs[] = {&r->vec,        &r->cow[0],  &r->cow[1],
-                                   &r->compressed, &r->cluster, &r->copy};
-        for (unsigned b = 0; b < sizeof(bufs) / sizeof(*bufs); b++)
-            host_buf_free(bufs[b]);
+    for (unsigned i = 0; i < image->guests.depth; i++) {
+        struct ft_request *r = guests_slot(&image->guests, i);
+        host_bufs_free(&r->buf);
     }
-    free(image->nodes);
-    free(image->slots);
+    guests_free(&image->guests);
+    nodes_free(image->nodes, image->node_count);
     free(image);
-}
-
-struct alone {
-    struct guest_req g;
-    bool done;
-};
-
-static void alone_done(struct guest_req *g) { ((struct alone *)g)->done = true; }
-
-/* Runs the one request that a state but FT_RUNNING has: load, or close's sync. */
-static int run_alone(struct strategy_image *image, enum ft_state state)
-{
-    struct alone a = {.g = {.op = GUEST_FLUSH, .done = alone_done}};
-    image->state = state;
-    ft_submit(image, &a.g);
-    loop_run_until(image->loop, &a.done);
-    return a.g.result;
 }
 
 int ft_open(struct strategy_image **out, const struct strategy_options *so,
             struct error *err)
 {
-    int ret = settings_check(settings, so->settings, err);
-    if (ret < 0)
-        return ret;
     struct strategy_image *image = calloc(1, sizeof(*image));
     if (!image)
         return error_set(err, -ENOMEM, "no memory for the image");
     image->loop = so->loop;
     image->err = err;
-    image->through = so->through;
-    image->writable = so->top->write;
-    image->cancel_bh.fn = tell_cancelled;
-    image->idle = true;
-    ret = open_nodes(image, so);
+    int ret = ft_configure(image, so, err);
     if (ret == 0)
-        ret = open_slots(image, so->depth);
+        ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
+                         image, so, err);
     if (ret == 0)
-        ret = run_alone(image, FT_OPENING);
+        ret = guests_open(&image->guests, so->loop, so->depth,
+                          sizeof(struct ft_request), err);
+    open_guards(image);
+    if (ret == 0)
+        ret = guests_run_alone(&image->guests, GUESTS_OPENING, image, ft_submit);
     if (ret < 0) {
         free_image(image);
         return ret;
     }
-    image->state = FT_RUNNING;
     image->err = NULL;
     *out = image;
     return 0;
@@ -145,7 +66,7 @@ int ft_load(struct ft_request *r)
 {
     int ret = 0;
     for (unsigned i = 0; i < r->image->node_count && ret == 0; i++) {
-        struct ft_node *node = &r->image->nodes[i];
+        struct node *node = &r->image->nodes[i];
         struct qcow2_ticket ticket = {0};
         if (!node->core)
             continue;
@@ -156,10 +77,8 @@ int ft_load(struct ft_request *r)
                 break;
             }
         ft_end(node);
-        if (ret < 0) { /* unless the core has said it better */
-            error_set(r->image->err, ret, "metadata: %s", strerror(-ret));
-            error_prefix(r->image->err, "%s", blk_path(node->file));
-        }
+        if (ret < 0)
+            node_load_error(node, ret, r->image->err);
     }
     return ret;
 }
@@ -168,8 +87,7 @@ int ft_load(struct ft_request *r)
 
 void ft_submit(struct strategy_image *image, struct guest_req *g)
 {
-    g->slot = NULL;
-    guest_queue_push(&image->queue, g);
+    guests_push(&image->guests, g);
     ft_admit(image);
 }
 
@@ -177,15 +95,11 @@ void ft_submit(struct strategy_image *image, struct guest_req *g)
 void ft_admit(struct strategy_image *image)
 {
     image->admitting = true;
-    while (!image->draining && !image->frozen && image->free &&
-           guest_queue_ready(&image->queue, image->in_flight, image->alone)) {
-        struct ft_request *r = image->free;
-        image->free = r->next;
-        image->in_flight++;
-        image->idle = false;
-        r->guest = guest_queue_pop(&image->queue);
-        r->guest->slot = r;
-        image->alone = r->guest->op == GUEST_SNAPSHOT_APPLY;
+    struct guest_req *g;
+    while (!image->frozen && (g = guests_admit(&image->guests))) {
+        struct ft_request *r = g->slot;
+        r->image = image;
+        r->guest = g;
         r->cancelled = r->changed = false;
         r->at = 0;
         ft_start(r, ft_run);
@@ -215,13 +129,13 @@ void ft_start(struct ft_request *r, ft_phase *phase)
 void ft_run(struct ft_request *r)
 {
     struct strategy_image *image = r->image;
-    struct ft_node *top = image->nodes;
+    struct node *top = image->nodes;
     const struct guest_req *g = r->guest;
-    if (image->state == FT_OPENING) {
+    if (image->guests.state == GUESTS_OPENING) {
         ft_finish(r, ft_load(r));
         return;
     }
-    if (image->state == FT_CLOSING) {
+    if (image->guests.state == GUESTS_CLOSING) {
         ft_finish(r, top->core && image->writable ? ft_close_sync(r) : 0);
         return;
     }
@@ -251,13 +165,11 @@ void ft_run(struct ft_request *r)
     case GUEST_DISCARD:
         ft_discard(r);
         break;
-    case GUEST_SNAPSHOT_CREATE:
-    case GUEST_SNAPSHOT_APPLY:
-    case GUEST_SNAPSHOT_DELETE:
-        ft_snapshot(r);
+    case GUEST_FLUSH:
+        ft_flush(r);
         break;
     default:
-        ft_flush(r);
+        ft_snapshot(r);
     }
 }
 
@@ -265,33 +177,20 @@ void ft_run(struct ft_request *r)
 void ft_finish(struct ft_request *r, int ret)
 {
     struct strategy_image *image = r->image;
-    struct guest_req *g = r->guest;
     r->result = ret;
     if (co_in()) { /* its stack is none of the guest's business */
         ft_defer(r);
         return;
     }
-    g->result = ret;
-    r->next = image->free;
-    image->free = r;
-    image->idle = --image->in_flight == 0;
-    image->alone = false; /* an apply was the only one */
-    g->done(g);
+    guests_leave(&image->guests, r->guest, ret);
     ft_admit(image);
 }
 
 void ft_cancel(struct strategy_image *image, struct guest_req *g)
 {
-    struct ft_request *r = g->slot;
-    if (!r) { /* still in the queue */
-        guest_queue_remove(&image->queue, g);
-        if (!image->cancelled.head)
-            loop_defer(image->loop, &image->cancel_bh);
-        guest_queue_push(&image->cancelled, g);
+    struct ft_request *r = guests_cancel(&image->guests, g);
+    if (!r)
         return;
-    }
-    if (guest_snapshots(g))
-        return;          /* half of one would leak clusters */
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
     if (r->transfers)
         aio_cancel(&r->aio);
@@ -299,35 +198,26 @@ void ft_cancel(struct strategy_image *image, struct guest_req *g)
 
 void ft_drain_begin(struct strategy_image *image)
 {
-    image->draining++;
-    loop_run_until(image->loop, &image->idle);
+    guests_drain_begin(&image->guests);
 }
 
 void ft_drain_end(struct strategy_image *image)
 {
-    assert(image->draining > 0);
-    if (--image->draining == 0)
+    if (guests_drain_end(&image->guests))
         ft_admit(image);
 }
 
 void ft_stats(struct strategy_image *image, struct strategy_stats *out)
 {
-    const struct qcow2 *core = image->nodes->core;
     *out = image->stats;
-    if (core) {
-        out->top = *qcow2_stats(core);
-        out->poisoned = qcow2_poisoned(core);
-    }
+    node_stats(image->nodes, out);
 }
 
 int ft_close(struct strategy_image *image)
 {
-    struct ft_node *top = image->nodes;
-    assert(image->idle && !image->queue.head);
-    image->draining = 0;
-    int ret = run_alone(image, FT_CLOSING);
-    if (ret == 0 && top->core && image->writable)
-        ret = host_trim(top->file, top->size_at_open, qcow2_file_end(top->core));
+    int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, ft_submit);
+    if (ret == 0)
+        ret = node_trim(image->nodes);
     free_image(image);
     return ret;
 }
@@ -336,7 +226,8 @@ const struct strategy asyncow_strategy = {
     .abi = STRATEGY_ABI,
     .name = "freeze-thaw",
     .summary = "metadata in a coroutine with the queue frozen, data by callback",
-    .settings = settings,
+    .settings = ft_settings,
+    .ways = ft_ways,
     .open = ft_open,
     .submit = ft_submit,
     .cancel = ft_cancel,

@@ -23,7 +23,7 @@ void ft_through(struct ft_request *r)
 
 int ft_sync(struct ft_request *r)
 {
-    struct ft_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
     ft_begin(node);
@@ -39,7 +39,7 @@ int ft_sync(struct ft_request *r)
 /* The only request when the image closes. */
 int ft_close_sync(struct ft_request *r)
 {
-    struct ft_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
     ft_begin(node);

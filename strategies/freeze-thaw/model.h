@@ -20,24 +20,14 @@
 #include "core/coroutine/coroutine.h"
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
+#include "strategies/common/nodes.h"
 
 struct ft_request;
 typedef void ft_phase(struct ft_request *);         /* what a coroutine runs */
 typedef void ft_then(struct ft_request *, int ret); /* a callback; ret: 0 or -errno */
 
-struct ft_node { /* an image of the chain */
-    struct strategy_image *image;
-    struct ft_node *backing; /* NULL: unallocated reads zeros */
-    struct blk_file *file;
-    uint64_t end; /* guest bytes that can be seen of it, through the images above */
-    uint64_t size_at_open;
-    struct qcow2 *core;                      /* NULL: raw */
+struct node_guard { /* in the frozen queue's stead: who waits for another request */
     struct ft_request *asleep, **end_asleep; /* oldest first */
-};
-
-struct ft_where { /* bytes, found */
-    struct ft_node *node;
-    struct qcow2_extent ext; /* pinned until ft_unmap() */
 };
 
 struct ft_request { /* a slot: what must outlive a phase; the rest is on its stack */
@@ -57,9 +47,9 @@ struct ft_request { /* a slot: what must outlive a phase; the rest is on its sta
     bool transfers; /* aio carries data: it may be cancelled */
     bool changed;   /* metadata; with through, sync before completing */
 
-    uint64_t at;           /* of the guest's range: dealt with (but for writes) */
-    struct ft_where where; /* being read by callback */
-    struct {               /* a range being written: write.c */
+    uint64_t at;        /* of the guest's range: dealt with (but for writes) */
+    struct where where; /* being read by callback */
+    struct {            /* a range being written: write.c */
         uint64_t guest, len, at;
         const struct iovec *iov;
         int iovcnt;
@@ -72,17 +62,14 @@ struct ft_request { /* a slot: what must outlive a phase; the rest is on its sta
         struct iovec iov;
         ft_then *then;
     } zero;
-    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+    struct host_bufs buf; /* kept */
 };
-
-enum ft_state { FT_OPENING, FT_RUNNING, FT_CLOSING };
 
 struct strategy_image {
     struct loop *loop;
-    struct ft_node *nodes; /* the top first */
+    struct node *nodes; /* the top first */
     unsigned node_count;
     bool through, writable;
-    enum ft_state state;
     struct error *err; /* of opening */
 
     bool frozen;
@@ -91,16 +78,16 @@ struct strategy_image {
     bool admits_later;     /* its bottom half is on its way */
     struct loop_bh admit_bh;
 
-    struct ft_request *slots, *free;
-    struct guest_queue queue;     /* not admitted yet */
-    struct guest_queue cancelled; /* never will be */
-    struct loop_bh cancel_bh;
-    unsigned depth, draining;
-    unsigned in_flight; /* requests admitted */
-    bool idle;          /* none */
-    bool alone;         /* one of them is an apply: nothing is admitted beside it */
+    struct guests guests; /* slots: struct ft_request */
     struct strategy_stats stats;
 };
+
+/* settings.c */
+extern const struct setting ft_settings[];
+extern const struct strategy_way ft_ways[];
+/* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
+int ft_configure(struct strategy_image *, const struct strategy_options *,
+                 struct error *);
 
 /* engine.c: from the guest's request to its first phase, and back */
 int ft_open(struct strategy_image **, const struct strategy_options *, struct error *);
@@ -119,35 +106,35 @@ int ft_close(struct strategy_image *);
 
 /* settle.c: all that waits. All but ft_end(), ft_wake_sleepers() and ft_defer() are for
  * coroutines and may yield. */
-void ft_begin(struct ft_node *); /* freeze */
-void ft_end(struct ft_node *);   /* thaw */
+void ft_begin(struct node *); /* freeze */
+void ft_end(struct node *);   /* thaw */
 /* Settles what a verb needs, frozen before and after. 0: repeat the verb. Negative:
  * give its ticket up. */
-int ft_settle(struct ft_request *, struct ft_node *, int verdict);
-void ft_sleep(struct ft_request *, struct ft_node *);
-void ft_wake_sleepers(struct ft_node *);
-int ft_owed(struct ft_request *, struct ft_node *);
+int ft_settle(struct ft_request *, struct node *, int verdict);
+void ft_sleep(struct ft_request *, struct node *);
+void ft_wake_sleepers(struct node *);
+int ft_owed(struct ft_request *, struct node *);
 /* aio as host_data() filled it. With then, submits it: 0: then() will be called;
  * negative: it won't. Without, waits for it. */
 int ft_transfer(struct ft_request *, ft_then *then);
-int ft_decompress(struct ft_request *, const struct ft_where *);
+int ft_decompress(struct ft_request *, const struct where *);
 void ft_defer(struct ft_request *);
 /* Between two parts of something long: stays frozen while the loop turns. */
-void ft_pause(struct ft_request *, struct ft_node *);
+void ft_pause(struct ft_request *, struct node *);
 
 /* read.c */
 void ft_read(struct ft_request *);
-int ft_read_range(struct ft_request *, struct ft_node *, uint64_t guest, uint64_t len,
+int ft_read_range(struct ft_request *, struct node *, uint64_t guest, uint64_t len,
                   const struct iovec *, int iovcnt);
-int ft_map(struct ft_request *, struct ft_node *, uint64_t guest, uint64_t len,
-           struct ft_where *);
-void ft_unmap(struct ft_where *);
+int ft_map(struct ft_request *, struct node *, uint64_t guest, uint64_t len,
+           struct where *);
+void ft_unmap(struct where *);
 /* The whole extent into the vector, `at` bytes from its start. then: as ft_transfer(),
  * for an extent of data; NULL for others. */
-int ft_read_extent(struct ft_request *, const struct ft_where *, const struct iovec *,
+int ft_read_extent(struct ft_request *, const struct where *, const struct iovec *,
                    int iovcnt, size_t at, ft_then *then);
-int ft_read_compressed(struct ft_request *, const struct ft_where *,
-                       const struct iovec *, int iovcnt, size_t at);
+int ft_read_compressed(struct ft_request *, const struct where *, const struct iovec *,
+                       int iovcnt, size_t at);
 
 /* write.c. A range that is written calls then(r, ret) in any case, from a phase or a
  * callback. */

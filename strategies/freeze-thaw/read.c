@@ -44,13 +44,13 @@ void ft_read(struct ft_request *r)
 }
 
 /* What node shows at guest..guest+len, into the vector; waits for it. */
-int ft_read_range(struct ft_request *r, struct ft_node *node, uint64_t guest,
-                  uint64_t len, const struct iovec *iov, int iovcnt)
+int ft_read_range(struct ft_request *r, struct node *node, uint64_t guest, uint64_t len,
+                  const struct iovec *iov, int iovcnt)
 {
     uint64_t at = 0;
     int ret = 0;
     while (at < len && ret == 0) {
-        struct ft_where where;
+        struct where where;
         ret = ft_map(r, node, guest + at, len - at, &where);
         if (ret < 0)
             break;
@@ -61,7 +61,7 @@ int ft_read_range(struct ft_request *r, struct ft_node *node, uint64_t guest,
     return ret;
 }
 
-static int map_node(struct ft_request *r, struct ft_node *node, uint64_t guest,
+static int map_node(struct ft_request *r, struct node *node, uint64_t guest,
                     uint64_t len, struct qcow2_extent *ext)
 {
     struct qcow2_ticket ticket = {0};
@@ -79,12 +79,11 @@ static int map_node(struct ft_request *r, struct ft_node *node, uint64_t guest,
 
 /* Finds the first bytes of guest..guest+len, going down the chain as long as the answer
  * is "in the image below". where->ext.len says how many are alike. */
-int ft_map(struct ft_request *r, struct ft_node *node, uint64_t guest, uint64_t len,
-           struct ft_where *where)
+int ft_map(struct ft_request *r, struct node *node, uint64_t guest, uint64_t len,
+           struct where *where)
 {
     for (;; node = node->backing) {
-        *where =
-            (struct ft_where){node, {.type = QCOW2_HOLE, .guest = guest, .len = len}};
+        *where = (struct where){node, {.type = QCOW2_HOLE, .guest = guest, .len = len}};
         if (!node || guest >= node->end)
             return 0; /* nothing below, or it ends before: zeros */
         if (len > node->end - guest)
@@ -102,14 +101,14 @@ int ft_map(struct ft_request *r, struct ft_node *node, uint64_t guest, uint64_t 
     }
 }
 
-void ft_unmap(struct ft_where *where)
+void ft_unmap(struct where *where)
 {
     /* Pure memory, so frozen or not. */
     if (where->ext.pinned && qcow2_unmap(where->node->core, &where->ext))
         ft_wake_sleepers(where->node);
 }
 
-int ft_read_extent(struct ft_request *r, const struct ft_where *where,
+int ft_read_extent(struct ft_request *r, const struct where *where,
                    const struct iovec *iov, int iovcnt, size_t at, ft_then *then)
 {
     const struct qcow2_extent *ext = &where->ext;
@@ -119,7 +118,7 @@ int ft_read_extent(struct ft_request *r, const struct ft_where *where,
         iov_zero(iov, iovcnt, at, ext->len);
         return 0;
     }
-    struct iovec *vec = host_buf_get(&r->vec, (size_t)iovcnt * sizeof(*vec));
+    struct iovec *vec = host_buf_get(&r->buf.vec, (size_t)iovcnt * sizeof(*vec));
     if (!vec)
         return -ENOMEM;
     int n = iov_slice(vec, iovcnt, iov, iovcnt, at, ext->len);
@@ -128,13 +127,13 @@ int ft_read_extent(struct ft_request *r, const struct ft_where *where,
 }
 
 /* The whole compressed cluster is read and expanded, what is wanted of it copied. */
-int ft_read_compressed(struct ft_request *r, const struct ft_where *where,
+int ft_read_compressed(struct ft_request *r, const struct where *where,
                        const struct iovec *iov, int iovcnt, size_t at)
 {
     const struct qcow2_extent *ext = &where->ext;
     uint64_t cluster_size = qcow2_cluster_size(where->node->core);
-    struct iovec in = {host_buf_get(&r->compressed, ext->host_len), ext->host_len};
-    char *cluster = host_buf_get(&r->cluster, cluster_size);
+    struct iovec in = {host_buf_get(&r->buf.compressed, ext->host_len), ext->host_len};
+    char *cluster = host_buf_get(&r->buf.cluster, cluster_size);
     if (!in.iov_base || !cluster)
         return -ENOMEM;
     host_data(&r->aio, AIO_READ, where->node->file, ext->host, ext->host_len, &in, 1);

@@ -11,7 +11,7 @@
 
 /* Freeze. A phase that finds the queue frozen is handed the freeze when its turn
  * comes. */
-void ft_begin(struct ft_node *node)
+void ft_begin(struct node *node)
 {
     struct strategy_image *image = node->image;
     if (image->frozen) {
@@ -33,7 +33,7 @@ static void thaw(struct strategy_image *image)
     if (co_queue_wake_one(&image->turns))
         return; /* frozen still, by whom it woke */
     image->frozen = false;
-    if (image->queue.head && !image->admitting && !image->admits_later) {
+    if (image->guests.queue.head && !image->admitting && !image->admits_later) {
         /* Not from in here: requests are not started on another request's stack. */
         image->admits_later = true;
         image->admit_bh.fn = admit_later;
@@ -42,13 +42,13 @@ static void thaw(struct strategy_image *image)
 }
 
 /* Thaw. */
-void ft_end(struct ft_node *node)
+void ft_end(struct node *node)
 {
     ft_wake_sleepers(node);
     thaw(node->image);
 }
 
-int ft_settle(struct ft_request *r, struct ft_node *node, int verdict)
+int ft_settle(struct ft_request *r, struct node *node, int verdict)
 {
     int ret = 0;
     if (verdict == QCOW2_NEED_WAIT)
@@ -58,24 +58,24 @@ int ft_settle(struct ft_request *r, struct ft_node *node, int verdict)
     return ret == 0 && r->cancelled ? -ECANCELED : ret;
 }
 
-void ft_sleep(struct ft_request *r, struct ft_node *node)
+void ft_sleep(struct ft_request *r, struct node *node)
 {
     ft_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
     r->chan = r->need.chan;
     r->next = NULL;
-    *node->end_asleep = r;
-    node->end_asleep = &r->next;
+    *node->guard->end_asleep = r;
+    node->guard->end_asleep = &r->next;
     thaw(node->image);
     co_yield ();
     ft_begin(node);
 }
 
 /* Oldest channel first, oldest sleeper first. */
-void ft_wake_sleepers(struct ft_node *node)
+void ft_wake_sleepers(struct node *node)
 {
     qcow2_chan chan;
     while ((chan = qcow2_wake(node->core))) {
-        struct ft_request **at = &node->asleep, *r;
+        struct ft_request **at = &node->guard->asleep, *r;
         while ((r = *at)) {
             if (r->chan != chan) {
                 at = &r->next;
@@ -85,7 +85,7 @@ void ft_wake_sleepers(struct ft_node *node)
             node->image->stats.wakeups++;
             co_wake(r->co);
         }
-        node->end_asleep = at;
+        node->guard->end_asleep = at;
     }
 }
 
@@ -112,14 +112,14 @@ static int io(struct ft_request *r, ft_then *then)
 
 /* Does the host I/O in r->need and reports it; the queue stays frozen. Never cancelled:
  * the core needs to know what became of it, and others may wait for the same slice. */
-int ft_owed(struct ft_request *r, struct ft_node *node)
+int ft_owed(struct ft_request *r, struct node *node)
 {
     const struct qcow2_io *owed = &r->need.io;
     bool more = true;
     void *copy = NULL;
     int ret = 0;
     if (owed->op == QCOW2_COPY) {
-        copy = host_buf_get(&r->copy, owed->len);
+        copy = host_buf_get(&r->buf.copy, owed->len);
         ret = copy ? 0 : -ENOMEM;
         r->image->stats.bytes_copied += owed->len;
     }
@@ -149,15 +149,15 @@ static void expanded(struct loop_work *work)
     co_enter(((struct expansion *)work)->co);
 }
 
-/* r->compressed into r->cluster, on a helper thread: the loop goes on meanwhile. */
-int ft_decompress(struct ft_request *r, const struct ft_where *where)
+/* r->compressed into r->buf.cluster, on a helper thread: the loop goes on meanwhile. */
+int ft_decompress(struct ft_request *r, const struct where *where)
 {
     struct expansion e = {
         .x = {.work = {.fn = host_expand, .done = expanded},
               .how = qcow2_compression(where->node->core),
-              .in = r->compressed.p,
+              .in = r->buf.compressed.p,
               .in_len = where->ext.host_len,
-              .out = r->cluster.p,
+              .out = r->buf.cluster.p,
               .out_len = qcow2_cluster_size(where->node->core)},
         .co = r->co,
     };
@@ -184,7 +184,7 @@ static void paused(struct loop_bh *bh)
     co_enter(from_member(bh, struct ft_request, bh)->co);
 }
 
-void ft_pause(struct ft_request *r, struct ft_node *node)
+void ft_pause(struct ft_request *r, struct node *node)
 {
     ft_wake_sleepers(node);
     r->bh.fn = paused;

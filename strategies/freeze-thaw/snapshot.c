@@ -14,7 +14,7 @@
 /* A phase. */
 void ft_snapshot(struct ft_request *r)
 {
-    struct ft_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_snapshot s;
     int ret;
     host_snapshot(&s, r->guest, loop_env(r->image->loop));

@@ -80,7 +80,7 @@ void ft_write_range(struct ft_request *r, uint64_t guest, uint64_t len,
 /* Sleeps here while a write to the same L2 entries is in flight, holding no other. */
 int ft_plan(struct ft_request *r, uint64_t guest, uint64_t len, struct qcow2_write *w)
 {
-    struct ft_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     int ret;
     *w = (struct qcow2_write){0};
     ft_begin(node);
@@ -97,22 +97,22 @@ int ft_plan(struct ft_request *r, uint64_t guest, uint64_t len, struct qcow2_wri
  * inside a request. */
 int ft_write_cow(struct ft_request *r, const struct qcow2_write *w)
 {
-    struct ft_node *top = r->image->nodes;
+    struct node *top = r->image->nodes;
     int ret = 0;
     for (int i = 0; i < 2 && ret == 0; i++) {
         const struct qcow2_extent *from = &w->cow[i];
         r->part[i] = (struct iovec){host_zeros(), from->len};
         if (from->len == 0 || from->type == QCOW2_HOLE)
             continue;
-        r->part[i].iov_base = host_buf_get(&r->cow[i], from->len);
+        r->part[i].iov_base = host_buf_get(&r->buf.cow[i], from->len);
         if (!r->part[i].iov_base)
             ret = -ENOMEM;
         else if (from->type == QCOW2_BACKING)
             ret =
                 ft_read_range(r, top->backing, from->guest, from->len, &r->part[i], 1);
         else
-            ret = ft_read_extent(r, &(struct ft_where){top, *from}, &r->part[i], 1, 0,
-                                 NULL);
+            ret =
+                ft_read_extent(r, &(struct where){top, *from}, &r->part[i], 1, 0, NULL);
         r->image->stats.bytes_copied += from->len;
     }
     return ret;
@@ -121,7 +121,7 @@ int ft_write_cow(struct ft_request *r, const struct qcow2_write *w)
 int ft_write_data(struct ft_request *r, const struct qcow2_write *w, ft_then *then)
 {
     int iovcnt = r->write.iovcnt, n = 0;
-    struct iovec *vec = host_buf_get(&r->vec, ((size_t)iovcnt + 2) * sizeof(*vec));
+    struct iovec *vec = host_buf_get(&r->buf.vec, ((size_t)iovcnt + 2) * sizeof(*vec));
     uint64_t head = w->cow[0].len, tail = w->cow[1].len;
     if (!vec)
         return -ENOMEM;
@@ -138,7 +138,7 @@ int ft_write_data(struct ft_request *r, const struct qcow2_write *w, ft_then *th
 /* Ends the write one way or the other; pure memory either way, so frozen or not. */
 void ft_commit(struct ft_request *r, struct qcow2_write *w, int ret)
 {
-    struct ft_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     if (ret < 0) {
         qcow2_abort(node->core, w);
     } else {

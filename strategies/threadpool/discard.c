@@ -9,7 +9,7 @@
 int tp_zero(struct tp_request *r)
 {
     const struct guest_req *g = r->guest;
-    struct tp_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     uint64_t at = 0;
     int ret = 0;
     while (at < g->len && ret == 0) {
@@ -50,7 +50,7 @@ int tp_write_zeros(struct tp_request *r, uint64_t guest, uint64_t len)
 int tp_discard(struct tp_request *r)
 {
     const struct guest_req *g = r->guest;
-    struct tp_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     uint64_t at = 0;
     int ret = 0;
     while (at < g->len && ret == 0) {

@@ -11,82 +11,26 @@
  */
 #include "strategies/threadpool/model.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "core/env/settings.h"
-
-static const struct setting settings[] = {
-    {"hold", "metadata|none", "none",
-     "whether the mutex is kept across the metadata I/O that a verb owes"},
-    {"workers", "1..1024", "depth", "threads; depth: as many as requests, at most 64"},
-    {"engine", "same|sync", "same",
-     "what a worker does its I/O with: an instance of the image's engine, or pread"},
-    {NULL, NULL, NULL, NULL},
-};
-
-#define WORKERS_MAX_DEFAULT 64 /* more only cost memory on the machines we know */
 
 /* --- opening ---------------------------------------------------------------------- */
 
-#define WORKERS_MAX_DEFAULT 64 /* more only cost memory on the machines we know */
-
-static void tell_cancelled(struct loop_bh *bh)
+static struct tp_request *slot(struct strategy_image *image, unsigned i)
 {
-    struct strategy_image *image = from_member(bh, struct strategy_image, cancel_bh);
-    struct guest_req *g;
-    while ((g = guest_queue_pop(&image->cancelled))) {
-        g->result = -ECANCELED;
-        g->done(g);
-    }
+    return guests_slot(&image->guests, i);
 }
 
-static int open_nodes(struct strategy_image *image, const struct strategy_options *so)
+/* The guards, and who sleeps behind them: nobody yet. */
+static void open_guards(struct strategy_image *image)
 {
-    uint64_t end = so->top->size;
-    unsigned n = 0;
-    for (const struct image_node *in = so->top; in; in = in->backing)
-        n++;
-    image->nodes = calloc(n, sizeof(*image->nodes));
-    if (!image->nodes)
-        return error_set(image->err, -ENOMEM, "no memory for %u images", n);
-    image->node_count = n;
-    struct tp_node *node = image->nodes;
-    for (const struct image_node *in = so->top; in; in = in->backing, node++) {
-        end = in->size < end ? in->size : end;
-        node->image = image;
-        node->file = in->file;
-        node->end = end;
-        node->size_at_open = blk_size(in->file);
-        node->backing = in->backing ? node + 1 : NULL;
-        node->end_asleep = &node->asleep;
-        env_mutex_init(&node->lock);
-        if (in->format == IMAGE_RAW)
-            continue;
-        /* A request has at most one ticket at a time in each core of the chain. */
-        int ret = host_core_open(&node->core, in, so, so->depth, image->err);
-        if (ret < 0)
-            return ret;
+    for (unsigned i = 0; i < image->node_count; i++) {
+        struct node_guard *guard = image->nodes[i].guard;
+        guard->end_asleep = &guard->asleep;
+        env_mutex_init(&guard->lock);
     }
-    return 0;
-}
-
-static int open_slots(struct strategy_image *image, unsigned depth)
-{
-    image->slots = calloc(depth, sizeof(*image->slots));
-    if (!image->slots)
-        return error_set(image->err, -ENOMEM, "no memory for %u requests", depth);
-    image->depth = depth;
-    for (unsigned i = depth; i-- > 0;) {
-        struct tp_request *r = &image->slots[i];
-        r->image = image;
-        env_cond_init(&r->wakeup);
-        r->next = image->free;
-        image->free = r;
-    }
-    return 0;
+    for (unsigned i = 0; i < image->guests.depth; i++)
+        env_cond_init(&slot(image, i)->wakeup);
 }
 
 /* --- workers ---------------------------------------------------------------------- */
@@ -207,103 +151,56 @@ static int start_workers(struct strategy_image *image)
                   image->threads_started + 1, image->worker_count);
     image->all_started = image->loops_started == image->threads_started;
     loop_run_until(image->loop, &image->all_started);
-    for (unsigned i = 0; i < image->threads_started && ret == 0; i++) {
-        ret = image->workers[i].result;
-        if (ret < 0)
+    for (unsigned i = 0; i < image->threads_started && ret == 0; i++)
+        if ((ret = image->workers[i].result) < 0)
             error_set(image->err, ret, "%s", image->workers[i].err.msg);
-    }
     return ret;
-}
-
-/* A worker does one I/O at a time. The threads engine would put a second pool under
- * this one: a worker is such a thread itself, and calls pread. */
-static void choose_engine(struct strategy_image *image,
-                          const struct strategy_options *so)
-{
-    bool sync = settings_is(settings, so->settings, "engine", "sync") ||
-                !strcmp(loop_engine(so->loop), "threads");
-    image->engine = *so->engine;
-    image->engine.depth = 1;
-    image->engine.batch = 0;
-    if (sync)
-        image->engine.engine = "sync";
-    unsigned many = so->depth < WORKERS_MAX_DEFAULT ? so->depth : WORKERS_MAX_DEFAULT;
-    image->worker_count = settings_number(settings, so->settings, "workers", many);
 }
 
 static void free_image(struct strategy_image *image)
 {
     stop_workers(image);
-    for (unsigned i = 0; i < image->node_count; i++) {
-        if (image->nodes[i].core)
-            qcow2_free(image->nodes[i].core);
-        env_mutex_destroy(&image->nodes[i].lock);
+    for (unsigned i = 0; i < image->guests.depth; i++) {
+        host_bufs_free(&slot(image, i)->buf);
+        env_cond_destroy(&slot(image, i)->wakeup);
     }
-    for (unsigned i = 0; i < image->depth; i++) {
-        struct tp_request *r = &image->slots[i];
-        struct host_buf *bufs[] = {&r->vec,        &r->cow[0],  &r->cow[1],
-                                   &r->compressed, &r->cluster, &r->copy};
-        for (unsigned b = 0; b < sizeof(bufs) / sizeof(*bufs); b++)
-            host_buf_free(bufs[b]);
-        env_cond_destroy(&r->wakeup);
-    }
+    for (unsigned i = 0; i < image->node_count; i++)
+        env_mutex_destroy(&image->nodes[i].guard->lock);
     env_mutex_destroy(&image->pool_lock);
+    guests_free(&image->guests);
+    nodes_free(image->nodes, image->node_count);
     free(image->workers);
-    free(image->nodes);
-    free(image->slots);
     free(image);
-}
-
-struct alone {
-    struct guest_req g;
-    bool done;
-};
-
-static void alone_done(struct guest_req *g) { ((struct alone *)g)->done = true; }
-
-/* Runs the one request that a state but TP_RUNNING has: load, or close's sync. */
-static int run_alone(struct strategy_image *image, enum tp_state state)
-{
-    struct alone a = {.g = {.op = GUEST_FLUSH, .done = alone_done}};
-    image->state = state;
-    tp_submit(image, &a.g);
-    loop_run_until(image->loop, &a.done);
-    return a.g.result;
 }
 
 int tp_open(struct strategy_image **out, const struct strategy_options *so,
             struct error *err)
 {
-    int ret = settings_check(settings, so->settings, err);
-    if (ret < 0)
-        return ret;
     struct strategy_image *image = calloc(1, sizeof(*image));
     if (!image)
         return error_set(err, -ENOMEM, "no memory for the image");
     image->loop = so->loop;
     image->env = loop_env(so->loop);
     image->err = err;
-    image->hold = settings_is(settings, so->settings, "hold", "metadata");
-    image->through = so->through;
-    image->writable = so->top->write;
-    image->cancel_bh.fn = tell_cancelled;
     image->end_ready = &image->ready;
     image->end_finished = &image->finished;
-    image->idle = true;
     env_mutex_init(&image->pool_lock);
-    choose_engine(image, so);
-    ret = open_nodes(image, so);
+    int ret = tp_configure(image, so, err);
     if (ret == 0)
-        ret = open_slots(image, so->depth);
+        ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
+                         image, so, err);
+    if (ret == 0)
+        ret = guests_open(&image->guests, so->loop, so->depth,
+                          sizeof(struct tp_request), err);
+    open_guards(image);
     if (ret == 0)
         ret = start_workers(image);
     if (ret == 0)
-        ret = run_alone(image, TP_OPENING);
+        ret = guests_run_alone(&image->guests, GUESTS_OPENING, image, tp_submit);
     if (ret < 0) {
         free_image(image);
         return ret;
     }
-    image->state = TP_RUNNING;
     image->err = NULL;
     *out = image;
     return 0;
@@ -314,7 +211,7 @@ int tp_load(struct tp_request *r)
 {
     int ret = 0;
     for (unsigned i = 0; i < r->image->node_count && ret == 0; i++) {
-        struct tp_node *node = &r->image->nodes[i];
+        struct node *node = &r->image->nodes[i];
         struct qcow2_ticket ticket = {0};
         if (!node->core)
             continue;
@@ -325,10 +222,8 @@ int tp_load(struct tp_request *r)
                 break;
             }
         tp_end(node);
-        if (ret < 0) { /* unless the core has said it better */
-            error_set(r->image->err, ret, "metadata: %s", strerror(-ret));
-            error_prefix(r->image->err, "%s", blk_path(node->file));
-        }
+        if (ret < 0)
+            node_load_error(node, ret, r->image->err);
     }
     return ret;
 }
@@ -337,23 +232,18 @@ int tp_load(struct tp_request *r)
 
 void tp_submit(struct strategy_image *image, struct guest_req *g)
 {
-    g->slot = NULL;
-    guest_queue_push(&image->queue, g);
+    guests_push(&image->guests, g);
     tp_admit(image);
 }
 
 /* Hands what waits to the workers, as long as there are slots. */
 void tp_admit(struct strategy_image *image)
 {
-    while (!image->draining && image->free &&
-           guest_queue_ready(&image->queue, image->in_flight, image->alone)) {
-        struct tp_request *r = image->free;
-        image->free = r->next;
-        image->in_flight++;
-        image->idle = false;
-        r->guest = guest_queue_pop(&image->queue);
-        r->guest->slot = r;
-        image->alone = r->guest->op == GUEST_SNAPSHOT_APPLY;
+    struct guest_req *g;
+    while ((g = guests_admit(&image->guests))) {
+        struct tp_request *r = g->slot;
+        r->image = image;
+        r->guest = g;
         r->cancelled = r->changed = false;
         tp_start(r);
     }
@@ -376,11 +266,11 @@ void tp_start(struct tp_request *r)
 int tp_run(struct tp_request *r)
 {
     struct strategy_image *image = r->image;
-    struct tp_node *top = image->nodes;
+    struct node *top = image->nodes;
     const struct guest_req *g = r->guest;
-    if (image->state == TP_OPENING)
+    if (image->guests.state == GUESTS_OPENING)
         return tp_load(r);
-    if (image->state == TP_CLOSING)
+    if (image->guests.state == GUESTS_CLOSING)
         return top->core && image->writable ? tp_close_sync(r) : 0;
 
     int ret = guest_check(g, top->end, image->writable, !top->core);
@@ -399,12 +289,10 @@ int tp_run(struct tp_request *r)
         return tp_zero(r);
     case GUEST_DISCARD:
         return tp_discard(r);
-    case GUEST_SNAPSHOT_CREATE:
-    case GUEST_SNAPSHOT_APPLY:
-    case GUEST_SNAPSHOT_DELETE:
-        return tp_snapshot(r);
-    default:
+    case GUEST_FLUSH:
         return tp_flush(r);
+    default:
+        return tp_snapshot(r);
     }
 }
 
@@ -412,28 +300,15 @@ int tp_run(struct tp_request *r)
 void tp_finish(struct tp_request *r)
 {
     struct strategy_image *image = r->image;
-    struct guest_req *g = r->guest;
-    g->result = r->result;
-    r->next = image->free;
-    image->free = r;
-    image->idle = --image->in_flight == 0;
-    image->alone = false; /* an apply was the only one */
-    g->done(g);
+    guests_leave(&image->guests, r->guest, r->result);
     tp_admit(image);
 }
 
 void tp_cancel(struct strategy_image *image, struct guest_req *g)
 {
-    struct tp_request *r = g->slot;
-    if (!r) { /* still in the queue */
-        guest_queue_remove(&image->queue, g);
-        if (!image->cancelled.head)
-            loop_defer(image->loop, &image->cancel_bh);
-        guest_queue_push(&image->cancelled, g);
+    struct tp_request *r = guests_cancel(&image->guests, g);
+    if (!r)
         return;
-    }
-    if (guest_snapshots(g))
-        return;          /* half of one would leak clusters */
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
     env_mutex_lock(image->env, &image->pool_lock);
     struct tp_worker *w = r->worker;
@@ -447,44 +322,33 @@ void tp_cancel(struct strategy_image *image, struct guest_req *g)
 
 void tp_drain_begin(struct strategy_image *image)
 {
-    image->draining++;
-    loop_run_until(image->loop, &image->idle);
+    guests_drain_begin(&image->guests);
 }
 
 void tp_drain_end(struct strategy_image *image)
 {
-    assert(image->draining > 0);
-    if (--image->draining == 0)
+    if (guests_drain_end(&image->guests))
         tp_admit(image);
 }
 
 void tp_stats(struct strategy_image *image, struct strategy_stats *out)
 {
-    struct tp_node *top = image->nodes;
-    *out = (struct strategy_stats){.bytes_copied = image->bytes_copied};
-    for (unsigned i = 0; i < image->node_count; i++) {
-        struct tp_node *node = &image->nodes[i];
-        if (!node->core)
-            continue;
-        tp_begin(node);
-        out->wakeups += node->wakeups;
-        out->lock_waits += node->lock_waits;
-        if (node == top) {
-            out->top = *qcow2_stats(node->core);
-            out->poisoned = qcow2_poisoned(node->core);
-        }
-        tp_end(node);
-    }
+    struct node *top = image->nodes;
+    *out = (struct strategy_stats){.wakeups = image->wakeups,
+                                   .lock_waits = image->lock_waits,
+                                   .bytes_copied = image->bytes_copied};
+    if (!top->core)
+        return;
+    tp_begin(top);
+    node_stats(top, out);
+    tp_end(top);
 }
 
 int tp_close(struct strategy_image *image)
 {
-    struct tp_node *top = image->nodes;
-    assert(image->idle && !image->queue.head);
-    image->draining = 0;
-    int ret = run_alone(image, TP_CLOSING);
-    if (ret == 0 && top->core && image->writable)
-        ret = host_trim(top->file, top->size_at_open, qcow2_file_end(top->core));
+    int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, tp_submit);
+    if (ret == 0)
+        ret = node_trim(image->nodes);
     free_image(image);
     return ret;
 }
@@ -493,7 +357,8 @@ const struct strategy asyncow_strategy = {
     .abi = STRATEGY_ABI,
     .name = "threadpool",
     .summary = "a blocking worker thread per request, a mutex over metadata",
-    .settings = settings,
+    .settings = tp_settings,
+    .ways = tp_ways,
     .open = tp_open,
     .submit = tp_submit,
     .cancel = tp_cancel,

@@ -17,7 +17,7 @@ int tp_through(struct tp_request *r)
 
 int tp_sync(struct tp_request *r)
 {
-    struct tp_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
     tp_begin(node);
@@ -33,7 +33,7 @@ int tp_sync(struct tp_request *r)
 /* The only request when the image closes. */
 int tp_close_sync(struct tp_request *r)
 {
-    struct tp_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
     tp_begin(node);

@@ -3,7 +3,7 @@
  * it waits; a thread mutex guards the core.
  *
  * Who may touch what:
- *  - tp_node.lock guards tp_node.core and what is marked below. tp_begin() takes it,
+ *  - node_guard.lock guards node.core and who sleeps on it. tp_begin() takes it,
  *    tp_end() wakes whom the core names and gives it back. Never held across guest data
  *    I/O, decompression, or a sleep on a channel; across the metadata I/O that a verb
  *    owes only with hold=metadata. One node's lock at a time, and the pool's inside
@@ -21,23 +21,12 @@
 #include "core/env/env.h"
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
+#include "strategies/common/nodes.h"
 
-struct tp_node { /* an image of the chain */
-    struct strategy_image *image;
-    struct tp_node *backing; /* NULL: unallocated reads zeros */
-    struct blk_file *file;
-    uint64_t end; /* guest bytes that can be seen of it, through the images above */
-    uint64_t size_at_open;
+struct node_guard { /* all but `held` under lock */
     struct env_mutex lock;
-    atomic_bool held;   /* lock is; only to count who finds it so */
-    struct qcow2 *core; /* under lock. NULL: raw */
-    struct tp_request *asleep, **end_asleep; /* under lock; oldest first */
-    uint64_t wakeups, lock_waits;            /* under lock */
-};
-
-struct tp_where { /* bytes, found */
-    struct tp_node *node;
-    struct qcow2_extent ext; /* pinned until tp_unmap() */
+    atomic_bool held; /* lock is; only to count who finds it so */
+    struct tp_request *asleep, **end_asleep; /* oldest first */
 };
 
 struct tp_worker {
@@ -71,29 +60,19 @@ struct tp_request { /* a slot; everything else of a request is on the worker's s
     bool transfers;       /* aio carries data: it may be cancelled */
     bool changed;         /* metadata; with through, sync before completing */
     struct iovec part[2]; /* head and tail of an allocating write */
-    struct host_buf vec, cow[2], compressed, cluster, copy; /* kept */
+    struct host_bufs buf; /* kept */
 };
-
-enum tp_state { TP_OPENING, TP_RUNNING, TP_CLOSING };
 
 struct strategy_image {
     struct loop *loop;
     struct env *env;
-    struct tp_node *nodes; /* the top first */
+    struct node *nodes; /* the top first */
     unsigned node_count;
     bool hold, through, writable;
-    enum tp_state state; /* changes only while no request is about */
-    struct error *err;   /* of opening */
+    struct error *err; /* of opening */
 
-    struct tp_request *slots, *free;
-    struct guest_queue queue;     /* not admitted yet */
-    struct guest_queue cancelled; /* never will be */
-    struct loop_bh cancel_bh;
-    unsigned depth, draining;
-    unsigned in_flight; /* requests admitted */
-    bool idle;          /* none */
-    bool alone;         /* one of them is an apply: nothing is admitted beside it */
-    atomic_ullong bytes_copied;
+    struct guests guests; /* slots: struct tp_request */
+    atomic_ullong wakeups, lock_waits, bytes_copied;
 
     struct tp_worker *workers;
     unsigned worker_count, threads_started, loops_started;
@@ -109,6 +88,13 @@ struct strategy_image {
     bool telling;              /* tell is on its way */
     bool stop;
 };
+
+/* settings.c */
+extern const struct setting tp_settings[];
+extern const struct strategy_way tp_ways[];
+/* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
+int tp_configure(struct strategy_image *, const struct strategy_options *,
+                 struct error *);
 
 /* engine.c: from the guest's request to a worker, and back. tp_load and tp_run are the
  * worker's, the others the submitter's. */
@@ -127,33 +113,33 @@ int tp_close(struct strategy_image *);
 
 /* settle.c: all that waits, on a worker. All but tp_wake_sleepers() and tp_defer()
  * block. */
-void tp_begin(struct tp_node *);
-void tp_end(struct tp_node *);
+void tp_begin(struct node *);
+void tp_end(struct node *);
 /* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:
  * give its ticket up. */
-int tp_settle(struct tp_request *, struct tp_node *, int verdict);
-void tp_sleep(struct tp_request *, struct tp_node *);
-void tp_wake_sleepers(struct tp_node *);
-int tp_owed(struct tp_request *, struct tp_node *);
+int tp_settle(struct tp_request *, struct node *, int verdict);
+void tp_sleep(struct tp_request *, struct node *);
+void tp_wake_sleepers(struct node *);
+int tp_owed(struct tp_request *, struct node *);
 int tp_transfer(struct tp_request *); /* aio as host_data() filled it */
-int tp_decompress(struct tp_request *, const struct tp_where *);
+int tp_decompress(struct tp_request *, const struct where *);
 /* Finish in a bottom half of the submitter's loop. */
 void tp_defer(struct tp_request *);
 /* Between two parts of something long: gives the mutex back. */
-void tp_pause(struct tp_request *, struct tp_node *);
+void tp_pause(struct tp_request *, struct node *);
 
 /* read.c */
 int tp_read(struct tp_request *);
-int tp_read_range(struct tp_request *, struct tp_node *, uint64_t guest, uint64_t len,
+int tp_read_range(struct tp_request *, struct node *, uint64_t guest, uint64_t len,
                   const struct iovec *, int iovcnt);
-int tp_map(struct tp_request *, struct tp_node *, uint64_t guest, uint64_t len,
-           struct tp_where *);
-void tp_unmap(struct tp_where *);
+int tp_map(struct tp_request *, struct node *, uint64_t guest, uint64_t len,
+           struct where *);
+void tp_unmap(struct where *);
 /* The whole extent into the vector, `at` bytes from its start. */
-int tp_read_extent(struct tp_request *, const struct tp_where *, const struct iovec *,
+int tp_read_extent(struct tp_request *, const struct where *, const struct iovec *,
                    int iovcnt, size_t at);
-int tp_read_compressed(struct tp_request *, const struct tp_where *,
-                       const struct iovec *, int iovcnt, size_t at);
+int tp_read_compressed(struct tp_request *, const struct where *, const struct iovec *,
+                       int iovcnt, size_t at);
 
 /* write.c */
 int tp_write(struct tp_request *);

@@ -14,13 +14,13 @@ int tp_read(struct tp_request *r)
 }
 
 /* What node shows at guest..guest+len, into the vector. */
-int tp_read_range(struct tp_request *r, struct tp_node *node, uint64_t guest,
-                  uint64_t len, const struct iovec *iov, int iovcnt)
+int tp_read_range(struct tp_request *r, struct node *node, uint64_t guest, uint64_t len,
+                  const struct iovec *iov, int iovcnt)
 {
     uint64_t at = 0;
     int ret = 0;
     while (at < len && ret == 0) {
-        struct tp_where where;
+        struct where where;
         ret = tp_map(r, node, guest + at, len - at, &where);
         if (ret < 0)
             break;
@@ -31,7 +31,7 @@ int tp_read_range(struct tp_request *r, struct tp_node *node, uint64_t guest,
     return ret;
 }
 
-static int map_node(struct tp_request *r, struct tp_node *node, uint64_t guest,
+static int map_node(struct tp_request *r, struct node *node, uint64_t guest,
                     uint64_t len, struct qcow2_extent *ext)
 {
     struct qcow2_ticket ticket = {0};
@@ -49,12 +49,11 @@ static int map_node(struct tp_request *r, struct tp_node *node, uint64_t guest,
 
 /* Finds the first bytes of guest..guest+len, going down the chain as long as the answer
  * is "in the image below". where->ext.len says how many are alike. */
-int tp_map(struct tp_request *r, struct tp_node *node, uint64_t guest, uint64_t len,
-           struct tp_where *where)
+int tp_map(struct tp_request *r, struct node *node, uint64_t guest, uint64_t len,
+           struct where *where)
 {
     for (;; node = node->backing) {
-        *where =
-            (struct tp_where){node, {.type = QCOW2_HOLE, .guest = guest, .len = len}};
+        *where = (struct where){node, {.type = QCOW2_HOLE, .guest = guest, .len = len}};
         if (!node || guest >= node->end)
             return 0; /* nothing below, or it ends before: zeros */
         if (len > node->end - guest)
@@ -72,7 +71,7 @@ int tp_map(struct tp_request *r, struct tp_node *node, uint64_t guest, uint64_t 
     }
 }
 
-void tp_unmap(struct tp_where *where)
+void tp_unmap(struct where *where)
 {
     /* Letting go needs no lock, telling who waits for it does. */
     if (where->ext.pinned && qcow2_unmap(where->node->core, &where->ext)) {
@@ -81,7 +80,7 @@ void tp_unmap(struct tp_where *where)
     }
 }
 
-int tp_read_extent(struct tp_request *r, const struct tp_where *where,
+int tp_read_extent(struct tp_request *r, const struct where *where,
                    const struct iovec *iov, int iovcnt, size_t at)
 {
     const struct qcow2_extent *ext = &where->ext;
@@ -91,7 +90,7 @@ int tp_read_extent(struct tp_request *r, const struct tp_where *where,
         iov_zero(iov, iovcnt, at, ext->len);
         return 0;
     }
-    struct iovec *vec = host_buf_get(&r->vec, (size_t)iovcnt * sizeof(*vec));
+    struct iovec *vec = host_buf_get(&r->buf.vec, (size_t)iovcnt * sizeof(*vec));
     if (!vec)
         return -ENOMEM;
     int n = iov_slice(vec, iovcnt, iov, iovcnt, at, ext->len);
@@ -100,13 +99,13 @@ int tp_read_extent(struct tp_request *r, const struct tp_where *where,
 }
 
 /* The whole compressed cluster is read and expanded, what is wanted of it copied. */
-int tp_read_compressed(struct tp_request *r, const struct tp_where *where,
+int tp_read_compressed(struct tp_request *r, const struct where *where,
                        const struct iovec *iov, int iovcnt, size_t at)
 {
     const struct qcow2_extent *ext = &where->ext;
     uint64_t cluster_size = qcow2_cluster_size(where->node->core);
-    struct iovec in = {host_buf_get(&r->compressed, ext->host_len), ext->host_len};
-    char *cluster = host_buf_get(&r->cluster, cluster_size);
+    struct iovec in = {host_buf_get(&r->buf.compressed, ext->host_len), ext->host_len};
+    char *cluster = host_buf_get(&r->buf.cluster, cluster_size);
     if (!in.iov_base || !cluster)
         return -ENOMEM;
     host_data(&r->aio, AIO_READ, where->node->file, ext->host, ext->host_len, &in, 1);

@@ -9,30 +9,30 @@
 
 #include <errno.h>
 
-static void lock(struct tp_node *node)
+static void lock(struct node *node)
 {
-    bool waits = atomic_load_explicit(&node->held, memory_order_relaxed);
-    env_mutex_lock(node->image->env, &node->lock);
-    atomic_store_explicit(&node->held, true, memory_order_relaxed);
-    node->lock_waits += waits;
+    bool waits = atomic_load_explicit(&node->guard->held, memory_order_relaxed);
+    env_mutex_lock(node->image->env, &node->guard->lock);
+    atomic_store_explicit(&node->guard->held, true, memory_order_relaxed);
+    node->image->lock_waits += waits;
 }
 
-static void unlock(struct tp_node *node)
+static void unlock(struct node *node)
 {
-    atomic_store_explicit(&node->held, false, memory_order_relaxed);
-    env_mutex_unlock(node->image->env, &node->lock);
+    atomic_store_explicit(&node->guard->held, false, memory_order_relaxed);
+    env_mutex_unlock(node->image->env, &node->guard->lock);
 }
 
 /* The exclusive section of a node: tp_begin() to tp_end(). */
-void tp_begin(struct tp_node *node) { lock(node); }
+void tp_begin(struct node *node) { lock(node); }
 
-void tp_end(struct tp_node *node)
+void tp_end(struct node *node)
 {
     tp_wake_sleepers(node);
     unlock(node);
 }
 
-int tp_settle(struct tp_request *r, struct tp_node *node, int verdict)
+int tp_settle(struct tp_request *r, struct node *node, int verdict)
 {
     int ret = 0;
     if (verdict == QCOW2_NEED_WAIT)
@@ -44,40 +44,40 @@ int tp_settle(struct tp_request *r, struct tp_node *node, int verdict)
 
 /* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could
  * never come to an end. */
-void tp_sleep(struct tp_request *r, struct tp_node *node)
+void tp_sleep(struct tp_request *r, struct node *node)
 {
     r->chan = r->need.chan;
     r->next = NULL;
     r->awake = false;
-    *node->end_asleep = r;
-    node->end_asleep = &r->next;
+    *node->guard->end_asleep = r;
+    node->guard->end_asleep = &r->next;
     /* With r among them: readers let go without the lock, so the news can be what r waits
      * for. If it is old, r just asks again. */
     tp_wake_sleepers(node);
-    atomic_store_explicit(&node->held, false, memory_order_relaxed);
+    atomic_store_explicit(&node->guard->held, false, memory_order_relaxed);
     while (!r->awake)
-        env_cond_wait(node->image->env, &r->wakeup, &node->lock);
-    atomic_store_explicit(&node->held, true, memory_order_relaxed);
+        env_cond_wait(node->image->env, &r->wakeup, &node->guard->lock);
+    atomic_store_explicit(&node->guard->held, true, memory_order_relaxed);
 }
 
 /* Oldest channel first, oldest sleeper first. Who then gets the mutex first is up to
  * the system: threads barge. */
-void tp_wake_sleepers(struct tp_node *node)
+void tp_wake_sleepers(struct node *node)
 {
     qcow2_chan chan;
     while ((chan = qcow2_wake(node->core))) {
-        struct tp_request **at = &node->asleep, *r;
+        struct tp_request **at = &node->guard->asleep, *r;
         while ((r = *at)) {
             if (r->chan != chan) {
                 at = &r->next;
                 continue;
             }
             *at = r->next;
-            node->wakeups++;
+            node->image->wakeups++;
             r->awake = true;
             env_cond_signal(node->image->env, &r->wakeup);
         }
-        node->end_asleep = at;
+        node->guard->end_asleep = at;
     }
 }
 
@@ -89,7 +89,7 @@ static int io(struct tp_request *r)
 
 /* Does the host I/O in r->need and reports it. Never cancelled: the core needs to know
  * what became of it, and others may wait for the same slice. */
-int tp_owed(struct tp_request *r, struct tp_node *node)
+int tp_owed(struct tp_request *r, struct node *node)
 {
     const struct qcow2_io *owed = &r->need.io;
     bool hold = r->image->hold, more = true;
@@ -98,7 +98,7 @@ int tp_owed(struct tp_request *r, struct tp_node *node)
     if (!hold)
         tp_end(node);
     if (owed->op == QCOW2_COPY) {
-        copy = host_buf_get(&r->copy, owed->len);
+        copy = host_buf_get(&r->buf.copy, owed->len);
         ret = copy ? 0 : -ENOMEM;
         r->image->bytes_copied += owed->len;
     }
@@ -122,14 +122,14 @@ int tp_transfer(struct tp_request *r)
     return ret;
 }
 
-/* r->compressed into r->cluster, right here: this thread is there to be kept busy. */
-int tp_decompress(struct tp_request *r, const struct tp_where *where)
+/* r->compressed into r->buf.cluster, right here: this thread is there to be kept busy. */
+int tp_decompress(struct tp_request *r, const struct where *where)
 {
     struct host_expand x = {
         .how = qcow2_compression(where->node->core),
-        .in = r->compressed.p,
+        .in = r->buf.compressed.p,
         .in_len = where->ext.host_len,
-        .out = r->cluster.p,
+        .out = r->buf.cluster.p,
         .out_len = qcow2_cluster_size(where->node->core),
     };
     host_expand(&x.work);
@@ -171,7 +171,7 @@ void tp_defer(struct tp_request *r)
 }
 
 /* The loop is another thread's: it turns anyway. */
-void tp_pause(struct tp_request *r, struct tp_node *node)
+void tp_pause(struct tp_request *r, struct node *node)
 {
     (void)r;
     tp_end(node);

@@ -12,7 +12,7 @@
 
 int tp_snapshot(struct tp_request *r)
 {
-    struct tp_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     struct qcow2_snapshot s;
     int ret;
     host_snapshot(&s, r->guest, r->image->env);

@@ -41,7 +41,7 @@ int tp_write_range(struct tp_request *r, uint64_t guest, uint64_t len,
 /* Sleeps here while a write to the same L2 entries is in flight, holding no other. */
 int tp_plan(struct tp_request *r, uint64_t guest, uint64_t len, struct qcow2_write *w)
 {
-    struct tp_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     int ret;
     *w = (struct qcow2_write){0};
     tp_begin(node);
@@ -58,21 +58,21 @@ int tp_plan(struct tp_request *r, uint64_t guest, uint64_t len, struct qcow2_wri
  * inside a request. */
 int tp_write_cow(struct tp_request *r, const struct qcow2_write *w)
 {
-    struct tp_node *top = r->image->nodes;
+    struct node *top = r->image->nodes;
     int ret = 0;
     for (int i = 0; i < 2 && ret == 0; i++) {
         const struct qcow2_extent *from = &w->cow[i];
         r->part[i] = (struct iovec){host_zeros(), from->len};
         if (from->len == 0 || from->type == QCOW2_HOLE)
             continue;
-        r->part[i].iov_base = host_buf_get(&r->cow[i], from->len);
+        r->part[i].iov_base = host_buf_get(&r->buf.cow[i], from->len);
         if (!r->part[i].iov_base)
             ret = -ENOMEM;
         else if (from->type == QCOW2_BACKING)
             ret =
                 tp_read_range(r, top->backing, from->guest, from->len, &r->part[i], 1);
         else
-            ret = tp_read_extent(r, &(struct tp_where){top, *from}, &r->part[i], 1, 0);
+            ret = tp_read_extent(r, &(struct where){top, *from}, &r->part[i], 1, 0);
         r->image->bytes_copied += from->len;
     }
     return ret;
@@ -81,7 +81,7 @@ int tp_write_cow(struct tp_request *r, const struct qcow2_write *w)
 int tp_write_data(struct tp_request *r, const struct qcow2_write *w,
                   const struct iovec *iov, int iovcnt, size_t at)
 {
-    struct iovec *vec = host_buf_get(&r->vec, ((size_t)iovcnt + 2) * sizeof(*vec));
+    struct iovec *vec = host_buf_get(&r->buf.vec, ((size_t)iovcnt + 2) * sizeof(*vec));
     uint64_t head = w->cow[0].len, tail = w->cow[1].len;
     int n = 0;
     if (!vec)
@@ -99,7 +99,7 @@ int tp_write_data(struct tp_request *r, const struct qcow2_write *w,
 /* Ends the write one way or the other; pure memory either way. */
 void tp_commit(struct tp_request *r, struct qcow2_write *w, int ret)
 {
-    struct tp_node *node = r->image->nodes;
+    struct node *node = r->image->nodes;
     tp_begin(node);
     if (ret < 0) {
         qcow2_abort(node->core, w);

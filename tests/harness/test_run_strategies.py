@@ -3,12 +3,15 @@
 there, all show the same disk, the image passes qemu-img check; in simulation the same
 seed gives the same bytes."""
 import os
+import pathlib
+import re
 import shutil
 import subprocess
 import unittest
 
 from program import OnImages, asyncow, digest, run_json, strict_json
 
+CLAIMS = pathlib.Path(__file__).parents[2] / 'docs' / 'claims.md'
 FOUR = {'callbacks', 'coroutines', 'freeze-thaw', 'threadpool'}
 ENGINES = [e['name'] for e in
            strict_json(asyncow('engines', '--output-format=json').stdout)
@@ -26,6 +29,24 @@ class Strategies(OnImages):
         self.assertLessEqual(FOUR, {s['name'] for s in listed})
         for entry in listed:
             self.assertTrue(entry['summary'])
+
+    def test_each_way_is_told_with_the_claims_it_serves(self):
+        """A word that a setting may be and nobody explains, or the other way round."""
+        claims = set(re.findall(r'\*\*(K\d+)\.', CLAIMS.read_text(encoding='utf-8')))
+        text = asyncow('strategies').stdout
+        for entry in strict_json(asyncow('strategies', '--output-format=json').stdout):
+            if entry['name'] not in FOUR:
+                continue
+            words = {f'{s["name"]}={word}' for s in entry['settings']
+                     for word in s['values'].split('|') if '..' not in word}
+            told = [way['name'] for way in entry['ways']]
+            self.assertEqual(set(told), words | {''}, entry['name'])
+            self.assertEqual(len(told), len(set(told)), entry['name'])
+            for way in entry['ways']:
+                self.assertTrue(way['help'])
+                self.assertLessEqual(set(way['claims'].split()), claims, way['name'])
+                self.assertRegex(text, rf"(?m)^ +{way['name'] or 'as it comes'} .*"
+                                       rf"{way['claims']} +{re.escape(way['help'])}$")
 
     def test_all_write_the_same_disk_and_leave_the_image_alone(self):
         before = digest(self.image)
