@@ -20,7 +20,8 @@ enum {
     BLOCKS = 1024,
     LANES = 12,
     WRITES = 1500,
-    SNAPSHOTS = 5
+    SNAPSHOTS = 5,
+    SHARE = WRITES / (SNAPSHOTS + 1) /* of the writes, between two snapshots */
 };
 
 struct written { /* one block; stamp 0: zeros */
@@ -37,6 +38,7 @@ struct lane {
     struct iovec iov;
     uint64_t *buf;
     unsigned at; /* of its write */
+    bool parked; /* till the snapshot is done */
 };
 struct load {
     struct world *w;
@@ -62,7 +64,9 @@ static uint64_t draw(struct load *l, uint64_t n)
 static bool lane_next(struct lane *t)
 {
     struct load *l = t->load;
-    if (l->logged == WRITES)
+    /* Threads may overtake a snapshot for long; all are to be taken under load. */
+    t->parked = l->snapping && l->logged >= (l->next + 2) * SHARE;
+    if (l->logged == WRITES || t->parked)
         return false;
     uint64_t block = draw(l, BLOCKS);
     while (l->busy[block])
@@ -98,7 +102,7 @@ static void snap_next(struct load *l)
 {
     if (l->snapping || l->next == SNAPSHOTS)
         return;
-    if (l->ended >= (l->next + 1) * (WRITES / (SNAPSHOTS + 1))) {
+    if (l->ended >= (l->next + 1) * SHARE) {
         struct taken *s = &l->taken[l->next];
         snprintf(s->name, sizeof(s->name), "s%u", l->next);
         snap_start(l, GUEST_SNAPSHOT_CREATE, s);
@@ -109,7 +113,7 @@ static void snap_done(struct guest_req *g)
 {
     struct load *l = (struct load *)((char *)g - offsetof(struct load, snap));
     l->snapping = false;
-    l->idle = --l->active == 0;
+    l->active--;
     if (g->result)
         fail_msg("snapshot %s: %s", g->name, strerror(-g->result));
     if (g->op == GUEST_SNAPSHOT_CREATE) {
@@ -117,11 +121,15 @@ static void snap_done(struct guest_req *g)
         s->ended = ++l->clock;
         s->live = true;
         if (l->next == 3) {
-            l->idle = false;
             l->taken[0].live = false;
             snap_start(l, GUEST_SNAPSHOT_DELETE, &l->taken[0]);
         }
     }
+    for (unsigned i = 0; i < LANES; i++)
+        if (l->lane[i].parked)
+            lane_next(&l->lane[i]);
+    snap_next(l);
+    l->idle = l->active == 0;
 }
 
 static void lane_done(struct guest_req *g)
