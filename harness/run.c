@@ -66,7 +66,7 @@ static void help(void)
            "order in each\n"
            "drawn from --seed, each trial in a process of its own. All strategies of a "
            "round see\n"
-           "the same requests. Ratios come with bootstrap 95 %% intervals.\n"
+           "the same requests. Ratios come with 95 %% intervals.\n"
            "Exit status: 0 good, 1 failed, 2 used wrongly.\n");
 }
 

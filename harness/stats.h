@@ -1,6 +1,6 @@
 /*
- * Is one better than the other, and how sure is that? Medians, means, and percentile
- * bootstrap intervals (Efron 1979) over trials.
+ * Is one better than the other, and how sure is that? Medians with percentile bootstrap
+ * intervals (Efron 1979), and ratios of means with Student's t intervals, over trials.
  */
 #ifndef HARNESS_STATS_H
 #define HARNESS_STATS_H

@@ -43,10 +43,10 @@ def draw(directory, name, size, body):
 
 
 def axis_top(cells):
-    """Where the axis ends: at the highest value, unless up to three are more than 2.5 times as high
+    """Where the axis ends: at the highest value, unless up to four are more than 2.5 times as high
     as all the others, which would squeeze those into a corner."""
     values = sorted((high for _, _, high in cells.values()), reverse=True)
-    for few in (3, 2, 1):
+    for few in (4, 3, 2, 1):
         if few < len(values) and values[few - 1] > 2.5 * values[few]:
             return values[few]
     return values[0]
@@ -122,10 +122,12 @@ def tail(directory, name, title, panels, ylabel, note):
     values = [us for _, curves in panels for points in curves.values() for _, us in points]
     low, high = max(min(values), 0.1), max(values)
     n = len(panels)
+    rarest = 1000 if max(p for _, c in panels for points in c.values() for p, _ in points) <= 99.9 else 10000
     out = [f'set multiplot layout 1,{n} margins 0.08,0.97,0.27,0.84 spacing 0.03,0',
            f'set label 100 {quoted(title)} at screen 0.5,0.955 center font ",16"',
-           'set logscale xy', 'set xrange [2:10000]', f'set yrange [{low * 0.8:.6g}:{high * 1.3:.6g}]',
-           'set xtics ("50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000)',
+           'set logscale xy', f'set xrange [2:{rarest}]', f'set yrange [{low * 0.8:.6g}:{high * 1.3:.6g}]',
+           'set xtics ("50" 2, "90" 10, "99" 100, "99.9" 1000'
+           + (', "99.99" 10000)' if rarest > 1000 else ')'),
            'set format y "%g"', 'unset key', 'set xlabel "percentile" offset 0,0.3']
     for number, (panel, curves) in enumerate(panels):
         out.append(f'set title {quoted(panel)} font ",14" offset 0,-0.5')

@@ -269,8 +269,8 @@ def parse_args(argv):
     parser.add_argument('--directory', help='where the images go (a real disk); default: '
                         'OUTPUT/tmp')
     args = parser.parse_args(argv)
-    args.trials = args.trials or (10 if args.full else 3)
-    args.seconds = args.seconds or (3 if args.full else 0.3)
+    args.trials = args.trials or (10 if args.full else 4)
+    args.seconds = args.seconds or (3 if args.full else 0.2)
     args.directory = args.directory or os.path.join(args.output, 'tmp')
     known = [w.name for w in WORKLOADS]
     for name in args.workloads:

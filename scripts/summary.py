@@ -60,7 +60,7 @@ def spread(cell):
 def table(trials, failures, facts, args):
     out = []
     for workload in args.workloads:
-        out += ['', f'{TITLES[workload]}: requests a second, mean and 95 % interval',
+        out += ['', f'{TITLES[workload]}: requests a second, geometric mean and 95 % interval',
                 f'  {"":18}' + ''.join(f'{str(c):>26}' for c in args.columns)]
         for subject in args.strategies + PEERS:
             row = []
@@ -83,9 +83,14 @@ def table(trials, failures, facts, args):
 
 DETAILS = [  # heading, width, key, scale
     ('p50 us', 9, 'p50', 1), ('p99 us', 9, 'p99', 1), ('p99.9 us', 10, 'p99.9', 1),
-    ('stall p99.9', 12, 'stall99.9', 1), ('CPU us/req', 11, 'cpu_us_per_request', 1),
+    ('stall p99', 11, 'stall99', 1), ('CPU us/req', 11, 'cpu_us_per_request', 1),
     ('k IOPS/CPU-s', 13, 'iops_per_cpu_s', 1e-3), ('switches/req', 13, 'switches_per_request', 1),
     ('host I/O/req', 13, 'host_ios_per_request', 1), ('flushes/req', 12, 'flushes_per_request', 1)]
+
+
+def short(value):
+    """Three digits at least, and no exponent."""
+    return f'{value:.0f}' if value >= 100 else f'{value:.3g}' if value >= 0.001 else f'{value:.4f}'
 
 
 def details(trials, args):
@@ -104,7 +109,7 @@ def details(trials, args):
                 if found:
                     cells[key] = stats.mean(found)
             out.append(f'  {workload:13} {subject:18}' + ''.join(
-                f'{cells[k] * s:>{w}.3g}' if k in cells else ' ' * w for _, w, k, s in DETAILS))
+                f'{short(cells[k] * s):>{w}}' if k in cells else ' ' * w for _, w, k, s in DETAILS))
     return out if len(out) > 2 else []
 
 

@@ -11,7 +11,7 @@
 #include "harness/stats.h"
 #include "tests/harness/seed.h"
 
-enum { TRIALS = 15, RUNS = 60 };
+enum { TRIALS = 15, FEW = 4, RUNS = 60 };
 
 /* About normal, mean 100, deviation 5: the sum of twelve uniform ones. */
 static double draw(struct rng *rng)
@@ -37,6 +37,25 @@ static void equal_is_seldom_told_apart(void **state)
         apart += stats_ratio(a, b, TRIALS, run).apart;
     }
     assert_true(apart < RUNS * 25 / 100); /* 5 % promised; few trials make it rougher */
+}
+
+/* With as few trials as people make, too: 5 % promised, and 1000 runs make more than 8 %
+ * no chance. */
+static void few_trials_promise_no_more_than_they_hold(void **state)
+{
+    struct rng rng = {test_seed()};
+    unsigned apart = 0;
+    (void)state;
+
+    for (unsigned run = 0; run < 1000; run++) {
+        double a[FEW], b[FEW];
+        for (unsigned i = 0; i < FEW; i++) {
+            a[i] = draw(&rng);
+            b[i] = draw(&rng);
+        }
+        apart += stats_ratio(a, b, FEW, run).apart;
+    }
+    assert_in_range(apart, 10, 80);
 }
 
 static void ten_per_cent_are_told_apart(void **state)
@@ -90,6 +109,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_is_seldom_told_apart),
+        cmocka_unit_test(few_trials_promise_no_more_than_they_hold),
         cmocka_unit_test(ten_per_cent_are_told_apart),
         cmocka_unit_test(the_median_interval_holds_the_median),
         cmocka_unit_test(few_trials_tell_nothing),
