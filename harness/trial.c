@@ -67,14 +67,19 @@ static void on_start(void *opaque)
     count(b->session, &b->at);
 }
 
-/* The core says no more than EIO of what it refuses; its counters know why. */
-static const char *reason(const struct counters *c)
+/* The core says no more than EIO of what it refuses; it knows why. */
+static void add_reason(struct error *err, const struct strategy_stats *s)
 {
-    if (c->strategy.top.corruptions)
-        return "; the image's metadata is damaged: asyncow img check says where";
-    if (c->strategy.poisoned)
-        return "; writing metadata failed before, so nothing more is written";
-    return "";
+    size_t n = strlen(err->msg);
+
+    if (s->complaint.what)
+        snprintf(err->msg + n, sizeof(err->msg) - n,
+                 "; %s: damaged metadata: %s %llu: %s (`asyncow img check` tells more)",
+                 s->complaint_file, s->complaint.what,
+                 (unsigned long long)s->complaint.value, s->complaint.problem);
+    else if (s->poisoned)
+        snprintf(err->msg + n, sizeof(err->msg) - n,
+                 "; writing metadata failed before, so nothing more is written");
 }
 
 /* The load, and what is read back after it. */
@@ -116,8 +121,10 @@ static int run_load(struct session *s, const struct trial *t, const struct job *
         on_start(&base);
     count(s, &r->counters);
     counters_since(&r->counters, &base.at);
-    if (ret < 0)
-        error_set(err, ret, "%s%s", r->load->error_text, reason(&r->counters));
+    if (ret < 0) {
+        error_set(err, ret, "%s", r->load->error_text);
+        add_reason(err, &r->counters.strategy);
+    }
     if (!ret && j->verify && j->do_verify && j->rw.write && !r->load->interrupted) {
         ret = load_verify(l, r->verify_load);
         if (ret < 0 && ret != -EILSEQ)

@@ -19,7 +19,7 @@
 #include "core/image/node.h"
 #include "core/qcow2/qcow2.h"
 
-#define STRATEGY_ABI 4
+#define STRATEGY_ABI 5
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
 enum guest_op {
@@ -69,6 +69,8 @@ struct strategy_stats {
     struct qcow2_stats top; /* of the top image */
     uint64_t wakeups, lock_waits, bytes_copied;
     bool poisoned;
+    struct qcow2_complaint complaint; /* of the topmost image that has one */
+    const char *complaint_file;       /* the module's, until close */
 };
 struct strategy_image; /* each module defines its own */
 

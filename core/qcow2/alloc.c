@@ -73,7 +73,7 @@ static int refblock_offset(struct qcow2 *q, uint64_t cluster, uint64_t *offset)
 
     *offset = entry;
     if ((entry & (q->cluster - 1)) || entry > QCOW2_MAX_HOST_OFFSET)
-        return corrupt(q);
+        return corrupt(q, "refcount table entry", i, ILLEGAL);
     return 0;
 }
 
@@ -93,7 +93,7 @@ int refcount_slice_get(struct qcow2 *q, uint64_t cluster, struct qcow2_slice **s
     if (ret)
         return ret;
     if (!block)
-        return corrupt(q);
+        return corrupt(q, "cluster at offset", cluster << q->cluster_bits, UNCOUNTED);
     return slice_get(q, SLICE_REFBLOCK, slice_of_refcount(q, block, cluster), s, need);
 }
 
@@ -184,7 +184,8 @@ int alloc_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t want,
             continue;
         }
         if (overlaps_metadata(q, start << q->cluster_bits, n << q->cluster_bits))
-            return corrupt(q); /* a table in a cluster that says it is free */
+            return corrupt(q, "cluster at offset", start << q->cluster_bits,
+                           "a table is there and its refcount is 0");
         ret = ticket_pin(q, t, 1, s);
         if (ret)
             return ret;

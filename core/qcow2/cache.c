@@ -156,7 +156,8 @@ int slice_get(struct qcow2 *q, enum slice_kind kind, uint64_t offset,
 {
     struct qcow2_slice *s = cache_find(q, offset);
     if (s && s->kind != kind)
-        return corrupt(q); /* one cluster can't be both */
+        return corrupt(q, "table at offset", offset,
+                       "it is an L2 table and a refcount block");
     if (s && s->state == SLICE_VALID) {
         s->used = 1;
         *out = s;

@@ -64,7 +64,7 @@ static int zero_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest
     if (ret)
         return ret;
     if (l2_slice_offset(q, guest, &offset))
-        return corrupt(q);
+        return corrupt(q, "L1 entry of guest offset", guest, ILLEGAL);
     if (!offset && !q->backing) {
         *done = n << q->cluster_bits;
         return 0;
@@ -75,7 +75,8 @@ static int zero_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest
     uint64_t i = l2_index(q, guest);
     for (uint64_t k = 0; k < n; k++) {
         if (entry_decode(q, l2_entry(s, i + k), &host) < 0)
-            return corrupt(q);
+            return corrupt(q, "L2 entry of guest offset",
+                           guest + (k << q->cluster_bits), ILLEGAL);
     }
     n = zero_run(q, s, i, n, &frees, &changes);
     ret = frees > t->limbo ? limbo_promise(q, t, frees - t->limbo) : 0;

@@ -91,6 +91,7 @@ struct qcow2 {
     unsigned ref_bits; /* log2 of refcounts in a block */
     uint64_t cluster, slice_size;
     bool poisoned, corrupt, backing;
+    struct qcow2_complaint complaint;
     int load_step;
 
     /* cache.c */
@@ -206,6 +207,8 @@ bool overlaps_fixed(const struct qcow2 *, uint64_t offset, uint64_t len);
 bool overlaps_metadata(const struct qcow2 *, uint64_t offset, uint64_t len);
 
 /* map.c */
+#define ILLEGAL "reserved bits are set or the offset is no cluster's"
+#define UNCOUNTED "it is in use and its refcount is 0"
 enum entry_type { E_UNALLOCATED, E_ZERO, E_ZERO_ALLOC, E_NORMAL, E_COMPRESSED };
 /* -EIO: the entry can't be right. */
 int entry_decode(const struct qcow2 *, uint64_t entry, uint64_t *host);
@@ -218,8 +221,9 @@ static inline uint64_t l2_entry(const struct qcow2_slice *s, uint64_t i)
 {
     return qcow2_be64(s->buf + 8 * i);
 }
-/* The metadata is not to be trusted: remember, mark the header, stop all change. */
-int corrupt(struct qcow2 *);
+/* The metadata is not to be trusted: remember what (the first complaint is kept), mark the
+ * header, stop all change. -EIO. "WHAT VALUE: PROBLEM". */
+int corrupt(struct qcow2 *, const char *what, uint64_t value, const char *problem);
 
 /* alloc.c */
 int refcount_slice_get(struct qcow2 *, uint64_t cluster, struct qcow2_slice **,

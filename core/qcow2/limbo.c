@@ -189,7 +189,8 @@ static int release_some(struct qcow2 *q, struct limbo *l, struct qcow2_need *nee
             slice_unintend(q, s);
             l->first++; /* freed twice, or in use: the image was wrong before */
             l->count--;
-            return corrupt(q);
+            return corrupt(q, "cluster at offset", (l->first - 1) << q->cluster_bits,
+                           "freed once more than it was used");
         }
         lower(q, s, l->first, count);
         n = 1;
@@ -198,7 +199,8 @@ static int release_some(struct qcow2 *q, struct limbo *l, struct qcow2_need *nee
             if (releasable(q, l, l->first + i)) /* still, after the punch */
                 lower(q, s, l->first + i, 1);
             else
-                (void)corrupt(q);
+                (void)corrupt(q, "cluster at offset", (l->first + i) << q->cluster_bits,
+                              "freed while a table is in it");
         }
     }
     slice_unintend(q, s);

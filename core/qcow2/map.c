@@ -29,9 +29,11 @@ int entry_decode(const struct qcow2 *q, uint64_t entry, uint64_t *host)
     return E_NORMAL;
 }
 
-int corrupt(struct qcow2 *q)
+int corrupt(struct qcow2 *q, const char *what, uint64_t value, const char *problem)
 {
     stat_add(&q->stats.corruptions);
+    if (!q->complaint.what)
+        q->complaint = (struct qcow2_complaint){what, problem, value};
     if (!q->corrupt && q->opt.write) {
         q->corrupt = true;
         if (q->header.version >= 3 && !q->poisoned &&
@@ -169,7 +171,7 @@ int qcow2_map(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint64_t 
     (void)t;
     assert(len && guest < q->header.size && len <= q->header.size - guest);
     if (l2_slice_offset(q, guest, &offset))
-        return corrupt(q);
+        return corrupt(q, "L1 entry of guest offset", guest, ILLEGAL);
     len = l2_slice_reach(q, guest, len);
     if (!offset) {
         extent_unallocated(q, guest, len, e);
@@ -179,7 +181,7 @@ int qcow2_map(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint64_t 
     if (ret)
         return ret;
     if (extent_from_slice(q, s, guest, len, e))
-        return corrupt(q);
+        return corrupt(q, "L2 entry of guest offset", guest, ILLEGAL);
     pin_extent(q, e);
     return 0;
 }

@@ -18,6 +18,8 @@ uint64_t qcow2_size(const struct qcow2 *q) { return q->header.size; }
 uint64_t qcow2_cluster_size(const struct qcow2 *q) { return q->cluster; }
 const struct qcow2_stats *qcow2_stats(const struct qcow2 *q) { return &q->stats; }
 bool qcow2_poisoned(const struct qcow2 *q) { return q->poisoned; }
+
+struct qcow2_complaint qcow2_complaint(const struct qcow2 *q) { return q->complaint; }
 uint64_t qcow2_file_end(const struct qcow2 *q) { return q->end; }
 enum qcow2_compression qcow2_compression(const struct qcow2 *q)
 {

@@ -150,6 +150,12 @@ uint64_t qcow2_cluster_size(const struct qcow2 *); /* bytes */
 enum qcow2_compression qcow2_compression(const struct qcow2 *);
 const struct qcow2_stats *qcow2_stats(const struct qcow2 *);
 bool qcow2_poisoned(const struct qcow2 *);
+/* The first damage met in the metadata; what is NULL: none. */
+struct qcow2_complaint {
+    const char *what, *problem;
+    uint64_t value; /* of what: "L1 entry of guest offset" 65536 */
+};
+struct qcow2_complaint qcow2_complaint(const struct qcow2 *);
 /* Bytes the file should have after a clean close: the end of the last cluster in use. */
 uint64_t qcow2_file_end(const struct qcow2 *);
 

@@ -51,7 +51,8 @@ int snapshot_list_parse(struct qcow2 *q, uint8_t *buf, uint64_t len)
         uint64_t extra = qcow2_be32(p + 36), id = be16(p + 12), name = be16(p + 14);
         uint64_t size = round_up(ENTRY_FIXED + extra + id + name, 8);
         if (extra > 1024)
-            return corrupt(q);
+            return corrupt(q, "snapshot table: extra data of snapshot", q->nsnapshots,
+                           "longer than 1024 bytes");
         if (len - at < size)
             return -EAGAIN;
         e->raw = p;
@@ -65,7 +66,8 @@ int snapshot_list_parse(struct qcow2 *q, uint8_t *buf, uint64_t len)
             return -ENOMEM;
         if (e->l1_size > QCOW2_MAX_L1_BYTES / 8 || (e->l1_offset & (q->cluster - 1)) ||
             e->l1_offset > QCOW2_MAX_HOST_OFFSET)
-            return corrupt(q);
+            return corrupt(q, "snapshot table: L1 table of snapshot", q->nsnapshots - 1,
+                           "its offset or size is illegal");
         at += size;
     }
     q->snapshot_table_len = at;
@@ -90,7 +92,8 @@ int qcow2_snapshot_load(struct qcow2 *q, struct qcow2_need *need)
         }
         snapshots_free(q);
         if (len >= TABLE_MAX)
-            return corrupt(q);
+            return corrupt(q, "snapshot table at offset", q->header.snapshots_offset,
+                           "it ends nowhere");
     }
     len = len && !q->snapshot_table ? 4 * len : 64 << 10;
     if (!q->header.nb_snapshots)

@@ -21,7 +21,7 @@ int snapshot_visit_room(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t clus
         return ret;
     uint64_t count = qcow2_refcount_get(r->buf, refcount_index(q, cluster), q->order);
     if (!count)
-        return corrupt(q);
+        return corrupt(q, "cluster at offset", cluster << q->cluster_bits, UNCOUNTED);
     return count > refcount_max(q) - (compressed ? count : 1) ? -ERANGE : 0;
 }
 
@@ -37,7 +37,8 @@ int snapshot_visit_raise(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t clu
     uint64_t i = refcount_index(q, cluster);
     uint64_t count = qcow2_refcount_get(r->buf, i, q->order);
     if (!count || count == refcount_max(q))
-        return corrupt(q);
+        return corrupt(q, "cluster at offset", cluster << q->cluster_bits,
+                       "its refcount cannot be raised");
     ret = slice_intend(q, r);
     if (ret)
         return ret;
@@ -72,7 +73,7 @@ static int visit_entry(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t entry
     int type = entry_decode(q, entry, &host);
 
     if (type < 0)
-        return corrupt(q);
+        return corrupt(q, "L2 entry with the value", entry, ILLEGAL);
     if (type == E_COMPRESSED)
         qcow2_compressed_range(q->cluster_bits, entry, &host, &len);
     else if (type != E_NORMAL && type != E_ZERO_ALLOC)
@@ -163,7 +164,7 @@ int snapshot_walk(struct qcow2 *q, struct qcow2_snapshot *s, snapshot_visit *fn,
             continue;
         }
         if ((entry & QCOW2_L1_RESERVED) || (table & (q->cluster - 1)) || !table)
-            return corrupt(q);
+            return corrupt(q, "L1 entry", s->i, ILLEGAL);
         while (s->k < q->cluster >> q->slice_bits) {
             ret = walk_slice(q, s, table, fn, share, need);
             if (ret)

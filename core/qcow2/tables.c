@@ -90,7 +90,7 @@ int refblock_make(struct qcow2 *q, struct qcow2_ticket *t, uint64_t cluster,
         return 0;
     }
     if (overlaps_metadata(q, offset, q->cluster))
-        return corrupt(q); /* used, though nothing counts it */
+        return corrupt(q, "cluster at offset", offset, UNCOUNTED);
     if (!room_for_busy(q, 1))
         return -EBUSY;
     if (!m->done || m->offset != offset) {
@@ -232,7 +232,7 @@ int reftable_move(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_need *ne
             return ret;
         if (overlaps_metadata(q, m->offset,
                               (m->blocks + m->clusters) << q->cluster_bits))
-            return corrupt(q); /* used, though nothing counts it */
+            return corrupt(q, "cluster at offset", m->offset, UNCOUNTED);
         m->done = false;
     }
     len = (m->blocks + m->clusters) << q->cluster_bits;
@@ -350,7 +350,7 @@ int l2_get_for_write(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest,
     int ret;
 
     if (i >= q->l1.entries || l2_slice_offset(q, guest, &offset))
-        return corrupt(q);
+        return corrupt(q, "L1 entry of guest offset", guest, ILLEGAL);
     while (!(be64toh(q->l1.entry[i]) & QCOW2_COPIED)) {
         ret = l2_make(q, t, i, slice, need);
         if (ret)

@@ -70,7 +70,8 @@ static int verify_in_place(struct qcow2 *q, struct qcow2_slice *s, uint64_t gues
             return ret;
         if (qcow2_refcount_get(r->buf, refcount_index(q, cluster), q->order) != 1 ||
             overlaps_metadata(q, cluster << q->cluster_bits, q->cluster))
-            return corrupt(q);
+            return corrupt(q, "cluster at offset", cluster << q->cluster_bits,
+                           "COPIED is set, but it is shared or a table");
         s->verified[i / 8] |= (uint8_t)(1 << i % 8);
     }
     return 0;
@@ -221,7 +222,7 @@ static int plan_start(struct qcow2 *q, uint64_t guest, uint64_t len,
         return ret;
     int how = treatment(q, l2_entry(s, l2_index(q, guest)), &host);
     if (how < 0)
-        return corrupt(q);
+        return corrupt(q, "L2 entry of guest offset", guest, ILLEGAL);
     len = same_run(q, s, guest, len, how, host, &frees);
     /* The first cluster is nobody's (above); stop before one that is somebody's. */
     for (struct qcow2_ticket *x = q->inflight_head; x; x = x->next) {

@@ -91,6 +91,11 @@ int node_trim(const struct node *top)
 
 void node_stats(const struct node *top, struct strategy_stats *out)
 {
+    for (const struct node *n = top; n && !out->complaint.what; n = n->backing) {
+        if (n->core)
+            out->complaint = qcow2_complaint(n->core);
+        out->complaint_file = blk_path(n->file);
+    }
     if (!top->core)
         return;
     out->top = *qcow2_stats(top->core);

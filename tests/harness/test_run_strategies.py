@@ -48,6 +48,21 @@ class Strategies(OnImages):
                 self.assertRegex(text, rf"(?m)^ +{way['name'] or 'as it comes'} .*"
                                        rf"{way['claims']} +{re.escape(way['help'])}$")
 
+    def test_what_is_wrong_with_an_image_is_told(self):
+        """File, entry and why, by each strategy."""
+        asyncow('run', '--image', self.image, '--rw=write', '--size=1M', '--bs=64k')
+        with open(self.image, 'r+b') as f:
+            f.seek(40)
+            f.seek(int.from_bytes(f.read(8), 'big'))
+            table = int.from_bytes(f.read(8), 'big') & 0x00fffffffffffe00
+            f.seek(table + 8 * 3)
+            f.write((1 << 63 | 0x50200).to_bytes(8, 'big'))
+        for strategy in sorted(FOUR):
+            said = asyncow('run', '--image', self.image, '--strategy', strategy, '--rw=read',
+                           '--size=1M', '--bs=64k', status=1).stderr
+            self.assertIn(f'{self.image}: damaged metadata: L2 entry of guest offset 196608: '
+                          'reserved bits are set', said)
+
     def test_all_write_the_same_disk_and_leave_the_image_alone(self):
         before = digest(self.image)
         for rw, more in (('randwrite', ['--bs=12k']), ('write:60k', ['--number_ios=200']),
