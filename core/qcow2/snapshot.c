@@ -100,21 +100,13 @@ static int read_l1(struct qcow2 *q, struct qcow2_snapshot *s, struct qcow2_need 
     return QCOW2_NEED_IO;
 }
 
-/* Can so many bytes be had in adjoining clusters (take_run())? */
-static bool run_fits(const struct qcow2 *q, uint64_t len)
-{
-    uint64_t n = round_up(len, q->cluster) >> q->cluster_bits;
-    /* A block that is one slice counts itself first: no run is as long as it. */
-    return n + (q->slice_size == q->cluster) <= q->slice_size * 8 >> q->order;
-}
-
 /* The tree to walk: the active one, as it is now. */
 static int phase_active_tree(struct qcow2 *q, struct qcow2_snapshot *s,
                              struct qcow2_need *need)
 {
     (void)need;
-    if (!run_fits(q, q->l1.entries * 8) ||
-        !run_fits(q, q->snapshot_table_len + snapshot_list_entry(q, s, NULL)))
+    if (!snapshot_run_fits(q, q->l1.entries * 8) ||
+        !snapshot_run_fits(q, q->snapshot_table_len + snapshot_list_entry(q, s, NULL)))
         return -EFBIG; /* before anything is changed */
     s->l1_offset = q->l1.offset;
     s->l1_entries = q->l1.entries;
@@ -128,17 +120,10 @@ static int phase_active_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     return 0;
 }
 
-/* L1 entries that a disk of so many bytes needs. */
-static uint64_t entries_for(const struct qcow2 *q, uint64_t size)
-{
-    unsigned per_l1 = q->cluster_bits + q->l2_bits;
-    return (size >> per_l1) + !!(size & ((1ull << per_l1) - 1));
-}
-
 /* Of the new active L1: as many as the snapshot has, and as the disk needs. */
 static uint64_t apply_entries(const struct qcow2 *q, const struct qcow2_snapshot *s)
 {
-    return max64(s->l1_entries, entries_for(q, q->header.size));
+    return max64(s->l1_entries, snapshot_entries_for(q, q->header.size));
 }
 
 static int phase_snapshot_tree(struct qcow2 *q, struct qcow2_snapshot *s,
@@ -152,7 +137,7 @@ static int phase_snapshot_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     if (s->op == QCOW2_SNAPSHOT_APPLY && extra >= 16 &&
         qcow2_be64(e->raw + 48) != q->header.size)
         return -ENOTSUP;
-    if (s->op == QCOW2_SNAPSHOT_APPLY && !run_fits(q, apply_entries(q, s) * 8))
+    if (s->op == QCOW2_SNAPSHOT_APPLY && !snapshot_run_fits(q, apply_entries(q, s) * 8))
         return -EFBIG;
     s->i = s->k = s->e = 0;
     return read_l1(q, s, need);
@@ -190,60 +175,6 @@ static int phase_l1_shared(struct qcow2 *q, struct qcow2_snapshot *s,
     return 0;
 }
 
-/* ---- writing tables ---- */
-
-/* n adjoining clusters, counted at once: a crash leaks them. */
-static int take_run(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t n,
-                    uint64_t *offset, struct qcow2_need *need)
-{
-    uint64_t at, len = 0;
-
-    if (!run_fits(q, n << q->cluster_bits))
-        return -EFBIG;
-    for (;;) {
-        int ret = alloc_clusters(q, &s->t, n, &at, &len, need);
-        if (ret)
-            return ret;
-        if (len == n << q->cluster_bits)
-            break;
-        ticket_unpin(q, &s->t, 1); /* too short: the search goes on behind it */
-    }
-    take_virgin(q, at, len);
-    slice_drop(q, at, len);
-    use_space(q, &s->t, at, len);
-    ticket_unpin(q, &s->t, 1);
-    alloc_ticket_end(q, &s->t);
-    *offset = at;
-    return 0;
-}
-
-/* Writes s->buf to new clusters. */
-static int write_new(struct qcow2 *q, struct qcow2_snapshot *s, struct qcow2_need *need)
-{
-    uint64_t n = round_up(max64(s->buf_len, 1), q->cluster) >> q->cluster_bits;
-    if (s->new_clusters) /* written */
-        return 0;
-    int ret = take_run(q, s, n, &s->new_offset, need);
-    if (ret)
-        return ret;
-    s->new_clusters = n;
-    need->io = (struct qcow2_io){
-        .op = QCOW2_WRITE, .offset = s->new_offset, .len = s->buf_len, .buf = s->buf};
-    return QCOW2_NEED_IO;
-}
-
-static int phase_write_l1(struct qcow2 *q, struct qcow2_snapshot *s,
-                          struct qcow2_need *need)
-{
-    s->buf_len = max64(round_up(s->l1_entries * 8, 512), 512);
-    int ret = write_new(q, s, need);
-    if (ret)
-        return ret;
-    s->l1_offset = s->new_offset;
-    s->new_clusters = 0;
-    return 0;
-}
-
 static int phase_build_table(struct qcow2 *q, struct qcow2_snapshot *s,
                              struct qcow2_need *need)
 {
@@ -270,23 +201,7 @@ static int phase_write_table(struct qcow2 *q, struct qcow2_snapshot *s,
 {
     if (s->op == QCOW2_SNAPSHOT_DELETE && q->nsnapshots == 1)
         return 0;
-    return write_new(q, s, need);
-}
-
-static int header_change(struct qcow2 *q)
-{
-    int ret = slice_intend(q, &q->header_slice);
-    if (ret)
-        return ret;
-    slice_modify(q, &q->header_slice);
-    qcow2_put_be32(q->header_buf + QCOW2_H_NB_SNAPSHOTS, q->header.nb_snapshots);
-    qcow2_put_be64(q->header_buf + QCOW2_H_SNAPSHOTS_OFFSET,
-                   q->header.snapshots_offset);
-    qcow2_put_be32(q->header_buf + QCOW2_H_L1_SIZE, q->header.l1_size);
-    qcow2_put_be64(q->header_buf + QCOW2_H_L1_OFFSET, q->header.l1_offset);
-    qcow2_put_be64(q->header_buf + QCOW2_H_SIZE, q->header.size);
-    slice_unintend(q, &q->header_slice);
-    return 0;
+    return snapshot_write_new(q, s, need);
 }
 
 /* The list in memory follows the table just written. */
@@ -298,7 +213,7 @@ static int phase_header_table(struct qcow2 *q, struct qcow2_snapshot *s,
     (void)need;
     q->header.nb_snapshots = n;
     q->header.snapshots_offset = s->new_offset;
-    int ret = header_change(q);
+    int ret = snapshot_header_change(q);
     if (ret) {
         q->header = old;
         return ret;
@@ -369,7 +284,7 @@ static int phase_header_l1(struct qcow2 *q, struct qcow2_snapshot *s,
         return ret;
     q->header.l1_offset = s->l1_offset;
     q->header.l1_size = (uint32_t)s->l1_entries;
-    ret = header_change(q);
+    ret = snapshot_header_change(q);
     if (ret) {
         q->header = old;
         table_free(&table);
@@ -388,67 +303,6 @@ static int phase_header_l1(struct qcow2 *q, struct qcow2_snapshot *s,
     table_free(&dead);
     s->i = s->k = s->e = 0;
     return s->buf ? 0 : -ENOMEM;
-}
-
-/* ---- resize ---- */
-
-/* A larger L1, where the disk needs one. */
-static int phase_larger_l1(struct qcow2 *q, struct qcow2_snapshot *s,
-                           struct qcow2_need *need)
-{
-    uint64_t entries = entries_for(q, s->size), len;
-
-    (void)need;
-    if (q->header.version < 3 && q->header.nb_snapshots)
-        return -ENOTSUP;
-    if (entries > QCOW2_MAX_L1_BYTES / 8)
-        return -EFBIG;
-    if (entries <= q->l1.entries)
-        return 0;
-    len = round_up(entries * 8, SLICE_MAX);
-    if (!run_fits(q, len))
-        return -EFBIG;
-    if (posix_memalign((void **)&s->buf, SLICE_MAX, len))
-        return -ENOMEM;
-    memset(s->buf, 0, len);
-    memcpy(s->buf, q->l1.entry, q->l1.entries * 8);
-    s->old_offset = q->l1.offset;
-    s->old_clusters = round_up(q->l1.entries * 8, q->cluster) >> q->cluster_bits;
-    s->l1_entries = entries;
-    return 0;
-}
-
-static int phase_write_larger_l1(struct qcow2 *q, struct qcow2_snapshot *s,
-                                 struct qcow2_need *need)
-{
-    return s->buf ? phase_write_l1(q, s, need) : 0;
-}
-
-static int phase_header_size(struct qcow2 *q, struct qcow2_snapshot *s,
-                             struct qcow2_need *need)
-{
-    struct qcow2_header old = q->header;
-    struct table larger, smaller = q->l1;
-    int ret = 0;
-
-    (void)need;
-    if (s->buf) {
-        ret = table_init(q, &larger, SLICE_L1, s->l1_offset, s->l1_entries);
-        if (ret)
-            return ret;
-        memcpy(larger.entry, s->buf, s->l1_entries * 8);
-        q->header.l1_offset = s->l1_offset;
-        q->header.l1_size = (uint32_t)s->l1_entries;
-    }
-    q->header.size = s->size;
-    ret = header_change(q);
-    if (ret)
-        q->header = old;
-    else if (s->buf)
-        q->l1 = larger;
-    if (s->buf)
-        table_free(ret ? &larger : &smaller); /* clean since the sync */
-    return ret;
 }
 
 /* ---- delete ---- */
@@ -479,7 +333,7 @@ typedef int phase_fn(struct qcow2 *, struct qcow2_snapshot *, struct qcow2_need 
 
 static phase_fn *const create_phases[] = {
     phase_load,        phase_quiet,       phase_sync,      phase_active_tree,
-    phase_room,        phase_raise,       phase_l1_shared, phase_write_l1,
+    phase_room,        phase_raise,       phase_l1_shared, snapshot_write_l1,
     phase_build_table, phase_write_table, phase_sync,      phase_header_table,
     phase_sync,        phase_free_table,  phase_sync,      NULL};
 static phase_fn *const apply_phases[] = {phase_load,
@@ -489,7 +343,7 @@ static phase_fn *const apply_phases[] = {phase_load,
                                          phase_room,
                                          phase_raise,
                                          phase_size_l1,
-                                         phase_write_l1,
+                                         snapshot_write_l1,
                                          phase_sync,
                                          phase_header_l1,
                                          phase_sync,
@@ -508,8 +362,8 @@ static phase_fn *const delete_phases[] = {phase_load,         phase_quiet,
                                           phase_sync_all,     snapshot_set_copied,
                                           phase_sync,         NULL};
 static phase_fn *const resize_phases[] = {
-    phase_quiet,       phase_sync, phase_larger_l1,  phase_write_larger_l1, phase_sync,
-    phase_header_size, phase_sync, phase_free_table, phase_sync_all,        NULL};
+    phase_quiet,   phase_sync, resize_larger_l1, resize_write_l1, phase_sync,
+    resize_header, phase_sync, phase_free_table, phase_sync_all,  NULL};
 
 static void snapshot_end(struct qcow2 *q, struct qcow2_snapshot *s)
 {

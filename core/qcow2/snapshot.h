@@ -1,7 +1,8 @@
 /*
  * What the parts of snapshots share: snapshot.c (the operations), snapshot_list.c (the
- * table of snapshots), snapshot_tree.c (what hangs under an L1 table). All under the
- * exclusive side; verdicts as in qcow2.h, -EBUSY: a sync is owed, then once more.
+ * table of snapshots), snapshot_tree.c (what hangs under an L1 table), snapshot_tables.c
+ * (writing them), resize.c (one more operation of the kind). All under the exclusive
+ * side; verdicts as in qcow2.h, -EBUSY: a sync is owed, then once more.
  */
 #ifndef QCOW2_SNAPSHOT_H
 #define QCOW2_SNAPSHOT_H
@@ -30,5 +31,27 @@ int snapshot_walk(struct qcow2 *, struct qcow2_snapshot *, snapshot_visit *, boo
 /* Sets COPIED in the active tree wherever a refcount is 1. */
 int snapshot_set_copied(struct qcow2 *, struct qcow2_snapshot *,
                         struct qcow2_need *) QCOW2_MUST;
+
+/* snapshot_tables.c */
+/* L1 entries that a disk of so many bytes needs. */
+uint64_t snapshot_entries_for(const struct qcow2 *, uint64_t size);
+/* Can so many bytes be had in adjoining clusters? */
+bool snapshot_run_fits(const struct qcow2 *, uint64_t len);
+/* Writes s->buf to new clusters. */
+int snapshot_write_new(struct qcow2 *, struct qcow2_snapshot *,
+                       struct qcow2_need *) QCOW2_MUST;
+/* s->buf is an L1 table: to new clusters, where s->l1_offset says. */
+int snapshot_write_l1(struct qcow2 *, struct qcow2_snapshot *,
+                      struct qcow2_need *) QCOW2_MUST;
+/* q->header as it is now, into its slice. */
+int snapshot_header_change(struct qcow2 *) QCOW2_MUST;
+
+/* resize.c. A larger L1, where the disk needs one; written; and what leads to it. */
+int resize_larger_l1(struct qcow2 *, struct qcow2_snapshot *,
+                     struct qcow2_need *) QCOW2_MUST;
+int resize_write_l1(struct qcow2 *, struct qcow2_snapshot *,
+                    struct qcow2_need *) QCOW2_MUST;
+int resize_header(struct qcow2 *, struct qcow2_snapshot *,
+                  struct qcow2_need *) QCOW2_MUST;
 
 #endif
