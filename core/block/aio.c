@@ -32,6 +32,8 @@ void aio_to_engine(struct loop *loop, struct aio *aio)
         aio_queue_push(&loop->gathered, aio);
     else
         aio_queue_push(&loop->helped, aio);
+    if (unlikely(loop->inline_completion))
+        loop_inline(loop);
 }
 
 void aio_below_align(struct loop *loop, struct aio *aio)
@@ -244,7 +246,7 @@ static int run(struct loop *loop, struct aio *aio, bool waits)
         aio_cancel(aio); /* no effect if its way has become free meanwhile */
     }
     while (*(volatile uint8_t *)&aio->state != AIO_DONE)
-        loop_turn(loop, true);
+        loop_wait_turn(loop);
     return aio->result;
 }
 

@@ -2,6 +2,7 @@
 #include "core/block/engine.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,7 +36,9 @@ static void no_such_engine(const char *spec, struct error *err)
                                   : " and ",
                  engines[i]->name);
     }
-    error_set(err, -EINVAL, "engine %s: no such engine; there are %s", spec, list);
+    error_set(err, -EINVAL,
+              "engine %s: no such engine; there are %s; and auto chooses one", spec,
+              list);
 }
 
 const struct engine_ops *engine_parse(const char *spec, const char **settings,
@@ -55,4 +58,26 @@ const struct engine_ops *engine_parse(const char *spec, const char **settings,
         return NULL;
     }
     return ops;
+}
+
+int engine_check(const struct loop_options *options, struct error *err)
+{
+    struct loop_options o = *options;
+    const struct engine_ops *ops = engine_parse(o.engine, &o.settings, err);
+
+    if (!ops)
+        return -EINVAL;
+    return ops->check ? ops->check(&o, err) : 0;
+}
+
+void engine_note(struct engine *e, const char *fmt, ...)
+{
+    size_t used = strlen(e->notes);
+    va_list args;
+
+    if (used && used + 2 < sizeof(e->notes))
+        used += (size_t)snprintf(e->notes + used, sizeof(e->notes) - used, "; ");
+    va_start(args, fmt);
+    vsnprintf(e->notes + used, sizeof(e->notes) - used, fmt, args);
+    va_end(args);
 }

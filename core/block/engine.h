@@ -51,6 +51,9 @@ struct engine {
     struct loop *loop;
     struct env *env;
     unsigned inflight; /* taken by submit(), not yet completed; kept by the two calls */
+    char notes[240];   /* what it does without; "" */
+    /* Who sleeps outside its wait() looks again so soon, for it may not be told. 0: it is */
+    uint64_t sleep_max_ns;
 };
 
 struct engine_ops {
@@ -59,6 +62,8 @@ struct engine_ops {
     unsigned native;     /* 1 << AIO_...: the ops that submit() takes */
     bool simulated;      /* works in env_sim on simulated files, and only there */
     const struct setting *settings; /* checked against them before open(); NULL: none */
+    /* Optional. Of options whose settings are known ones: do they go together? */
+    int (*check)(const struct loop_options *, struct error *);
 
     /* Usable here (path NULL), or on that file? 0, or -errno with the reason as err. */
     int (*probe)(const char *path, bool direct, struct error *err);
@@ -77,9 +82,17 @@ struct engine_ops {
     /* Ends a wait(), also the next one if none is going on. From any thread. Simulated:
      * never called. */
     void (*wake)(struct engine *);
+    /* Optional. A descriptor that becomes readable when wait() would find something, for
+     * loops that sleep outside it: they call wait(0) before and after. -errno: there is
+     * none as it is set. Left out: it only completes by posting. Asked for once, before
+     * the first submission. */
+    int (*fd)(struct engine *, struct error *);
     /* Optional. An aio that submit() took and that hasn't completed: tries to end it
      * early. It completes in any case, with -ECANCELED or its own result. */
     void (*cancel)(struct engine *, struct aio *);
+    /* Optional. Memory that much of the I/O will use: it may be registered with the
+     * kernel. NULL: forget all that was told, before it is freed. */
+    void (*memory)(struct engine *, void *base, size_t len);
     /* Optional. Does it here and now, blocking: bytes moved or -errno. Lets aio_run() in a
      * thread that may block do without a turn. */
     int64_t (*run)(struct engine *, struct aio *);
@@ -94,8 +107,15 @@ const struct engine_ops *engine_find(const char *spec);
  * says which there are. */
 const struct engine_ops *engine_parse(const char *spec, const char **settings,
                                       struct error *err);
+/* Would loop_create() know the engine and what it is told, wherever it runs? 0, or -EINVAL
+ * with err. */
+int engine_check(const struct loop_options *, struct error *err);
 /* All of them, NULL at the end, for `asyncow engines`. */
 const struct engine_ops *const *engine_list(void);
+
+/* For engines: something asked for that there isn't here; goes to reports. */
+void engine_note(struct engine *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* For engines. moved: bytes of this piece (READ, WRITE), 0 (others), or -errno. From the
  * loop's thread, or in simulation from an event's callback (it opens the loop's gate). The

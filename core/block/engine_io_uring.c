@@ -6,10 +6,9 @@
  * wake() ends a sleep. The ring is created disabled and enabled by the thread that turns
  * the loop first: it then belongs to that thread (SINGLE_ISSUER), and the kernel runs
  * completion work only when that thread asks for it (DEFER_TASKRUN, Linux 6.1). Older
- * kernels get the older flags.
+ * kernels get the older flags; uring_setup.c has them, and the other settings.
  */
 #include <errno.h>
-#include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,16 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "core/block/loop_int.h"
-
-struct uring {
-    struct engine base;
-    struct io_uring ring;
-    bool enabled;  /* by the thread it belongs to */
-    bool polling;  /* the poll of wake_fd is in the ring */
-    bool deferred; /* completions need a system call to come out */
-    int wake_fd;
-};
+#include "core/block/uring.h"
 
 /* user_data of what isn't an aio */
 #define TAG_WAKE ((void *)1)
@@ -37,84 +27,6 @@ struct uring {
 
 static struct uring *uring_of(struct engine *e) { return (struct uring *)e; }
 
-/* ---- set-up ---- */
-
-static const unsigned setups[] = {
-#ifdef IORING_SETUP_DEFER_TASKRUN
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-        IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
-#endif
-#ifdef IORING_SETUP_COOP_TASKRUN
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
-#endif
-    IORING_SETUP_R_DISABLED,
-    0,
-};
-
-static int setup(struct io_uring *ring, unsigned entries)
-{
-    int ret = -EINVAL;
-
-    for (unsigned i = 0; i < sizeof(setups) / sizeof(setups[0]) && ret == -EINVAL; i++)
-        ret = io_uring_queue_init(entries, ring, setups[i]);
-    return ret;
-}
-
-static int explain(struct error *err, int ret)
-{
-    if (ret == -EPERM)
-        return error_set(err, ret,
-                         "engine io_uring: forbidden here (sysctl "
-                         "kernel.io_uring_disabled, or a seccomp filter)");
-    if (ret == -ENOSYS)
-        return error_set(err, ret,
-                         "engine io_uring: this kernel has none (Linux 5.6 does)");
-    if (ret == -ENOMEM)
-        return error_set(err, ret,
-                         "engine io_uring: no memory for the rings; raise "
-                         "ulimit -l");
-    return error_set(err, ret, "engine io_uring: %s", strerror(-ret));
-}
-
-static int check_ops(struct io_uring *ring, struct error *err)
-{
-    static const struct {
-        int op;
-        const char *name;
-    } needed[] = {
-        {IORING_OP_READ, "read"},
-        {IORING_OP_FALLOCATE, "fallocate"},
-        {IORING_OP_FSYNC, "fsync"},
-        {IORING_OP_POLL_ADD, "poll"},
-    };
-    struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
-    int ret = 0;
-
-    if (!probe)
-        return error_set(err, -ENOSYS,
-                         "engine io_uring: the kernel can't list its "
-                         "operations; Linux 5.6 is the oldest that will do");
-    for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]) && ret == 0; i++)
-        if (!io_uring_opcode_supported(probe, needed[i].op))
-            ret = error_set(err, -ENOSYS, "engine io_uring: the kernel lacks %s",
-                            needed[i].name);
-    io_uring_free_probe(probe);
-    return ret;
-}
-
-static int uring_probe(const char *path, bool direct, struct error *err)
-{
-    struct io_uring ring;
-    int ret = setup(&ring, 1);
-
-    (void)path, (void)direct;
-    if (ret < 0)
-        return explain(err, ret);
-    ret = check_ops(&ring, err);
-    io_uring_queue_exit(&ring);
-    return ret;
-}
-
 static int uring_open(struct engine **out, struct loop *loop,
                       const struct loop_options *o, struct error *err)
 {
@@ -124,25 +36,20 @@ static int uring_open(struct engine **out, struct loop *loop,
     (void)loop;
     if (!u)
         return error_set(err, -ENOMEM, "engine io_uring: out of memory");
+    u->done_fd = -1;
     u->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    ret = u->wake_fd < 0 ? -errno : setup(&u->ring, o->depth + 1);
+    if (u->wake_fd < 0)
+        ret = error_set(err, -errno, "engine io_uring: eventfd: %s", strerror(errno));
+    else
+        ret = uring_set_up(u, o->depth + 1, o->settings, err);
     if (ret < 0) {
-        explain(err, ret);
-        goto out_fd;
+        if (u->wake_fd >= 0)
+            close(u->wake_fd);
+        free(u);
+        return ret;
     }
-    ret = check_ops(&u->ring, err);
-    if (ret < 0)
-        goto out_ring;
     *out = &u->base;
     return 0;
-
-out_ring:
-    io_uring_queue_exit(&u->ring);
-out_fd:
-    if (u->wake_fd >= 0)
-        close(u->wake_fd);
-    free(u);
-    return ret;
 }
 
 static void uring_close(struct engine *e)
@@ -151,6 +58,8 @@ static void uring_close(struct engine *e)
 
     io_uring_queue_exit(&u->ring);
     close(u->wake_fd);
+    if (u->done_fd >= 0)
+        close(u->done_fd);
     free(u);
 }
 
@@ -165,6 +74,21 @@ static __attribute__((noinline)) void enable(struct uring *u)
 #endif
     io_uring_register_ring_fd(&u->ring); /* saves a lookup per call; may fail */
     u->enabled = true;
+}
+
+/* An eventfd, which deferred completions signal too; polling the ring itself misses them. */
+static int uring_fd(struct engine *e, struct error *err)
+{
+    struct uring *u = uring_of(e);
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), ret;
+
+    ret = fd < 0 ? -errno : io_uring_register_eventfd(&u->ring, fd);
+    if (ret < 0 && fd >= 0)
+        close(fd);
+    if (ret < 0)
+        return error_set(err, ret, "engine io_uring: eventfd: %s", strerror(-ret));
+    u->done_fd = fd;
+    return fd;
 }
 
 /* ---- wake-up ---- */
@@ -188,47 +112,70 @@ static void watch_wake_fd(struct uring *u)
     u->polling = true;
 }
 
-static void woken(struct uring *u)
+static void drain_fd(int fd)
 {
     uint64_t count;
 
-    u->polling = false;
-    if (read(u->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+    if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
         abort();
 }
 
 /* ---- submission ---- */
 
-static void prepare(struct io_uring_sqe *sqe, struct aio *aio)
+static void prepare_transfer(struct uring *u, struct io_uring_sqe *sqe, struct aio *aio,
+                             int fd)
 {
+    static const uint8_t one[] = {IORING_OP_READ, IORING_OP_WRITE},
+                         many[] = {IORING_OP_READV, IORING_OP_WRITEV},
+                         fixed[] = {IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED};
     const struct iovec *iov;
     uint64_t offset;
-    int cnt, fd = blk_fd(aio->file);
+    int cnt, buffer;
     size_t len = engine_piece(aio, &iov, &cnt, &offset);
+    bool writes = aio->op == AIO_WRITE;
+
+    if (cnt > 1) {
+        io_uring_prep_rw(many[writes], sqe, fd, iov, (unsigned)cnt, offset);
+        return;
+    }
+    if (unlikely(len > LEN_MAX))
+        len = LEN_MAX; /* the field has 32 bits; the rest goes next */
+    io_uring_prep_rw(one[writes], sqe, fd, iov->iov_base, (unsigned)len, offset);
+    buffer = u->buffers ? uring_buffer(u, iov->iov_base, len) : -1;
+    if (buffer >= 0) {
+        sqe->opcode = fixed[writes];
+        sqe->buf_index = (uint16_t)buffer;
+    }
+}
+
+static void prepare(struct uring *u, struct io_uring_sqe *sqe, struct aio *aio)
+{
+    int slot = u->register_files ? uring_file(u, aio->file) : -1;
+    int fd = slot >= 0 ? slot : aio->file->fd;
+    const struct iovec *iov;
+    uint64_t offset, len;
+    int cnt;
 
     switch (aio->op) {
     case AIO_READ:
     case AIO_WRITE:
-        if (unlikely(len > LEN_MAX))
-            len = LEN_MAX; /* the field has 32 bits; the rest goes next */
-        if (cnt == 1)
-            io_uring_prep_rw(aio->op == AIO_READ ? IORING_OP_READ : IORING_OP_WRITE,
-                             sqe, fd, iov->iov_base, (unsigned)len, offset);
-        else
-            io_uring_prep_rw(aio->op == AIO_READ ? IORING_OP_READV : IORING_OP_WRITEV,
-                             sqe, fd, iov, (unsigned)cnt, offset);
+        prepare_transfer(u, sqe, aio, fd);
         break;
     case AIO_FLUSH:
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     case AIO_DISCARD:
+        len = engine_piece(aio, &iov, &cnt, &offset);
         io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                 (off_t)offset, (off_t)len);
         break;
     default: /* AIO_GROW */
+        len = engine_piece(aio, &iov, &cnt, &offset);
         io_uring_prep_fallocate(sqe, fd, 0, (off_t)offset, (off_t)len);
         break;
     }
+    if (slot >= 0)
+        sqe->flags |= IOSQE_FIXED_FILE;
     if (unlikely(aio->flags & AIO_RETRY))
         sqe->flags |= IOSQE_ASYNC; /* it would have blocked */
     io_uring_sqe_set_data(sqe, aio);
@@ -248,7 +195,7 @@ static void uring_submit(struct engine *e, struct aio_queue *q, unsigned max)
         struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
         if (unlikely(!sqe))
             break;
-        prepare(sqe, aio_queue_pop(q));
+        prepare(u, sqe, aio_queue_pop(q));
     }
     e->inflight += n;
 }
@@ -279,7 +226,8 @@ static void reap(struct uring *u)
             u->base.inflight--;
             engine_complete(data, cqe->res);
         } else if (data == TAG_WAKE) {
-            woken(u);
+            u->polling = false;
+            drain_fd(u->wake_fd);
         }
     }
     io_uring_cq_advance(&u->ring, n);
@@ -304,6 +252,8 @@ static void uring_wait(struct engine *e, uint64_t timeout_ns)
 
     if (unlikely(!u->enabled))
         enable(u);
+    if (unlikely(u->done_fd >= 0) && e->inflight)
+        drain_fd(u->done_fd); /* first, or a completion in between were forgotten */
     if (timeout_ns && !io_uring_cq_ready(&u->ring)) {
         if (unlikely(!u->polling))
             watch_wake_fd(u);
@@ -330,11 +280,14 @@ const struct engine_ops engine_io_uring = {
     .summary = "liburing: submission and wait in one system call",
     .native = 1u << AIO_READ | 1u << AIO_WRITE | 1u << AIO_FLUSH | 1u << AIO_DISCARD |
               1u << AIO_GROW,
+    .settings = uring_settings,
     .probe = uring_probe,
     .open = uring_open,
     .close = uring_close,
     .submit = uring_submit,
     .wait = uring_wait,
     .wake = uring_wake,
+    .fd = uring_fd,
     .cancel = uring_cancel,
+    .memory = uring_memory,
 };

@@ -213,6 +213,12 @@ static void libuv_wait(struct engine *e, uint64_t timeout_ns)
 
 static void libuv_wake(struct engine *e) { uv_async_send(&libuv_of(e)->async); }
 
+static int libuv_fd(struct engine *e, struct error *err)
+{
+    (void)err;
+    return uv_backend_fd(&libuv_of(e)->loop);
+}
+
 const struct engine_ops engine_libuv = {
     .name = "libuv",
     .summary = "uv_fs_read and the like on libuv's pool of threads",
@@ -224,5 +230,6 @@ const struct engine_ops engine_libuv = {
     .submit = libuv_submit,
     .wait = libuv_wait,
     .wake = libuv_wake,
+    .fd = libuv_fd,
     .cancel = libuv_cancel,
 };

@@ -39,7 +39,7 @@ struct laio {
     struct aio_ring *ring; /* NULL: not mapped as we know it; io_getevents reads it */
     int wake_fd, done_fd;  /* done_fd -1: poll iocb works */
     bool polling;          /* the poll iocb is in flight */
-    bool no_fdsync;
+    bool outside;          /* somebody else polls done_fd and sleeps */
     unsigned batch;
     struct iocb poll_iocb;
     struct iocb **ptrs; /* batch entries, at the iocbs after them */
@@ -181,11 +181,10 @@ static void prepare(struct laio *l, struct iocb *cb, struct aio *aio)
 }
 
 /* io_submit says an error only for the first of those it is given. */
-static void first_failed(struct laio *l, struct aio_queue *q, int ret)
+static void first_failed(struct aio_queue *q, int ret)
 {
     if (ret == -EAGAIN || ret == -EINTR)
         return; /* offered again next turn */
-    (void)l;
     engine_complete(aio_queue_pop(q), ret);
 }
 
@@ -202,7 +201,7 @@ static void laio_submit(struct engine *e, struct aio_queue *q, unsigned max)
         prepare(l, &l->iocbs[n], aio);
     ret = io_submit(l->ctx, n, l->ptrs);
     if (unlikely(ret <= 0)) {
-        first_failed(l, q, ret);
+        first_failed(q, ret);
         return;
     }
     e->inflight += (unsigned)ret;
@@ -264,6 +263,19 @@ static void wait_fds(struct laio *l, struct timespec *ts)
     get_events(l, false, &none);
 }
 
+/* Completions are counted in an eventfd, as in 2008. */
+static int laio_fd(struct engine *e, struct error *err)
+{
+    struct laio *l = laio_of(e);
+
+    if (l->done_fd < 0)
+        l->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (l->done_fd < 0)
+        return error_set(err, -errno, "engine linux-aio: eventfd: %s", strerror(errno));
+    l->outside = true;
+    return l->done_fd;
+}
+
 static void laio_wait(struct engine *e, uint64_t timeout_ns)
 {
     struct laio *l = laio_of(e);
@@ -271,6 +283,8 @@ static void laio_wait(struct engine *e, uint64_t timeout_ns)
                           .tv_nsec = (long)(timeout_ns % 1000000000u)};
     struct timespec *limit = timeout_ns == UINT64_MAX ? NULL : &ts;
 
+    if (unlikely(l->outside) && e->inflight)
+        drain_fd(l->done_fd); /* first, or a completion in between were forgotten */
     if (likely(l->ring)) {
         if (reap(l) || timeout_ns == 0)
             return;
@@ -295,4 +309,5 @@ const struct engine_ops engine_linux_aio = {
     .submit = laio_submit,
     .wait = laio_wait,
     .wake = laio_wake,
+    .fd = laio_fd,
 };

@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 /* Ours has the name of one of the library's; the one for 64-bit offsets is the same. */
 #define aio_cancel libc_aio_cancel
@@ -61,12 +62,28 @@ static struct posix_aio *posix_aio_of(struct engine *e)
 /* ---- what the process has once: slots, the handler, glibc's pool ---- */
 
 static struct sleeper sleepers[ENGINES_MAX]; /* by slot */
+static struct {
+    atomic_bool used;
+    int fd; /* made when first used, never closed: a late signal may write to it */
+    bool made;
+} wake_fds[ENGINES_MAX]; /* by slot */
 static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool slot_taken[ENGINES_MAX]; /* under process_lock, as is what follows */
 static bool handler_set;
 static unsigned pool_threads; /* 0: the pool is not set up */
 
 static int wake_signal(void) { return SIGRTMIN + 4; }
+
+/* Safe in a signal's handler. */
+static void rouse(unsigned slot)
+{
+    uint64_t one = 1;
+
+    sleeper_wake(&sleepers[slot]);
+    if (atomic_load(&wake_fds[slot].used) &&
+        write(wake_fds[slot].fd, &one, sizeof(one)) < 0)
+        return; /* full: it is readable already */
+}
 
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
@@ -75,7 +92,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 
     (void)sig, (void)context;
     if (info->si_code == SI_ASYNCIO && slot < ENGINES_MAX)
-        sleeper_wake(&sleepers[slot]);
+        rouse(slot);
     errno = saved;
 }
 
@@ -193,6 +210,7 @@ static void posix_aio_close(struct engine *e)
 {
     struct posix_aio *p = posix_aio_of(e);
 
+    atomic_store(&wake_fds[p->slot].used, false);
     leave_process(p);
     free(p->order);
     free(p);
@@ -254,7 +272,7 @@ static void posix_aio_cancel(struct engine *e, struct aio *aio)
     struct request *r = aio->engine_data;
 
     aio_cancel64(r->cb.aio_fildes, &r->cb); /* found by the next sweep */
-    sleeper_wake(posix_aio_of(e)->sleeper);
+    rouse(posix_aio_of(e)->slot);
 }
 
 /* ---- completion ---- */
@@ -298,6 +316,11 @@ static void posix_aio_wait(struct engine *e, uint64_t timeout_ns)
 {
     struct posix_aio *p = posix_aio_of(e);
 
+    uint64_t count;
+
+    if (e->sleep_max_ns && read(wake_fds[p->slot].fd, &count, sizeof(count)) < 0 &&
+        errno != EAGAIN)
+        abort();
     if (sweep(p) || timeout_ns == 0)
         return;
     if (p->active && !p->signals) {
@@ -312,6 +335,24 @@ static void posix_aio_wait(struct engine *e, uint64_t timeout_ns)
 
 static void posix_aio_wake(struct engine *e) { sleeper_wake(posix_aio_of(e)->sleeper); }
 
+static int posix_aio_fd(struct engine *e, struct error *err)
+{
+    struct posix_aio *p = posix_aio_of(e);
+
+    if (!p->signals)
+        return error_set(err, -EOPNOTSUPP,
+                         "engine posix-aio: completion=poll has nothing to sleep on; "
+                         "completion=signal has");
+    if (!wake_fds[p->slot].made)
+        wake_fds[p->slot].fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (wake_fds[p->slot].fd < 0)
+        return error_set(err, -errno, "engine posix-aio: eventfd: %s", strerror(errno));
+    wake_fds[p->slot].made = true;
+    atomic_store(&wake_fds[p->slot].used, true);
+    e->sleep_max_ns = LOST_NS;
+    return wake_fds[p->slot].fd;
+}
+
 const struct engine_ops engine_posix_aio = {
     .name = "posix-aio",
     .summary = "the C library's aio_read: its threads, one request a file at a time",
@@ -323,5 +364,6 @@ const struct engine_ops engine_posix_aio = {
     .submit = posix_aio_submit,
     .wait = posix_aio_wait,
     .wake = posix_aio_wake,
+    .fd = posix_aio_fd,
     .cancel = posix_aio_cancel,
 };

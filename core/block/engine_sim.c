@@ -207,6 +207,13 @@ static int sim_probe(const char *path, bool direct, struct error *err)
     return 0;
 }
 
+static int sim_check(const struct loop_options *o, struct error *err)
+{
+    struct sim_params params;
+
+    return parse_model(&params, o->sim_model, err);
+}
+
 static int sim_open(struct engine **out, struct loop *loop,
                     const struct loop_options *o, struct error *err)
 {
@@ -288,6 +295,7 @@ const struct engine_ops engine_sim = {
     .native = 1 << AIO_READ | 1 << AIO_WRITE | 1 << AIO_FLUSH | 1 << AIO_DISCARD |
               1 << AIO_ZERO | 1 << AIO_GROW,
     .simulated = true,
+    .check = sim_check,
     .probe = sim_probe,
     .open = sim_open,
     .close = sim_close,

@@ -1,8 +1,13 @@
 /*
  * Engine threads: a pool of workers that make blocking system calls.
  *
- * One FIFO, so that I/O starts in the order of submission. A turn's batch goes in under
- * one lock and wakes one worker, which wakes the next. A worker posts the finished aio to
+ * With order=fifo there is one queue, and whoever is free takes the oldest I/O, right
+ * before its system call: so a sequential stream reaches the file in order, but for what
+ * the scheduler does in between (Lokier, qemu-devel, 22 April 2008: "popping a request
+ * from QEMU's internal shared queue at the last moment"). With order=bound each I/O is
+ * given to a worker when it is submitted, in turn, and the order is the scheduler's.
+ *
+ * A turn's batch goes in under one lock and wakes one worker, which wakes the next. A worker posts the finished aio to
  * the loop, which costs no lock, and a system call only when the loop sleeps.
  */
 #include <errno.h>
@@ -23,32 +28,70 @@ struct threads {
     struct pool *pool;
 };
 
+static const struct setting settings[] = {
+    {"pool", "fixed|elastic", "fixed",
+     "all workers from the start; or as many as are needed, up to that number"},
+    {"idle-ms", "1..60000", "1000", "an elastic pool's worker ends after so long"},
+    {"order", "fifo|bound", "fifo",
+     "who is free takes the oldest, at the last moment; or each I/O is given to a "
+     "worker at once"},
+    {0},
+};
+
 static int threads_probe(const char *path, bool direct, struct error *err)
 {
     (void)path, (void)direct, (void)err;
     return 0;
 }
 
+static int pool_options_of(const struct loop_options *o, struct pool_options *p,
+                           struct error *err)
+{
+    bool elastic = settings_is(settings, o->settings, "pool", "elastic");
+
+    p->bound = settings_is(settings, o->settings, "order", "bound");
+    p->workers = o->workers ? o->workers : WORKERS_DEFAULT;
+    if (p->workers > WORKERS_MAX)
+        return error_set(err, -EINVAL, "engine threads: workers %u: at most %u",
+                         p->workers, WORKERS_MAX);
+    if (elastic && p->bound)
+        return error_set(err, -EINVAL,
+                         "engine threads: pool=elastic: I/O can't be bound to workers "
+                         "that come and go; order=fifo can");
+    if (!o->workers && p->workers > o->depth)
+        p->workers = o->depth;
+    if (elastic)
+        p->idle_ns = settings_number(settings, o->settings, "idle-ms", 0) * 1000000ull;
+    return 0;
+}
+
+static int threads_check(const struct loop_options *o, struct error *err)
+{
+    struct pool_options options = {.workers = 0};
+
+    return pool_options_of(o, &options, err);
+}
+
 static int threads_open(struct engine **out, struct loop *loop,
                         const struct loop_options *o, struct error *err)
 {
-    unsigned workers = o->workers ? o->workers : WORKERS_DEFAULT;
+    struct pool_options options = {.workers = 0};
     struct threads *t;
-    int ret;
+    int ret = pool_options_of(o, &options, err);
 
-    if (workers > WORKERS_MAX)
-        return error_set(err, -EINVAL, "engine threads: workers %u: at most %u",
-                         workers, WORKERS_MAX);
-    if (!o->workers && workers > o->depth)
-        workers = o->depth;
+    if (ret < 0)
+        return ret;
     t = calloc(1, sizeof(*t));
     if (!t)
         return error_set(err, -ENOMEM, "engine threads: out of memory");
-    ret = pool_open(&t->pool, loop->env, workers);
+    ret = pool_open(&t->pool, loop->env, &options);
     if (ret < 0) {
         free(t);
         return error_set(err, ret, "engine threads: no thread: %s", strerror(-ret));
     }
+    if (!options.idle_ns && pool_workers(t->pool) < options.workers)
+        engine_note(&t->base, "%u workers instead of %u: no more threads",
+                    pool_workers(t->pool), options.workers);
     *out = &t->base;
     return 0;
 }
@@ -118,6 +161,8 @@ const struct engine_ops engine_threads = {
     .name = "threads",
     .summary = "own pool of threads that make blocking system calls",
     .native = (1u << AIO_OPS) - 1,
+    .settings = settings,
+    .check = threads_check,
     .probe = threads_probe,
     .open = threads_open,
     .close = threads_close,

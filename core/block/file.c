@@ -93,12 +93,15 @@ static int open_sim(struct blk_file *f, const char *path, const struct blk_optio
     return 0;
 }
 
+static _Atomic uint64_t ids;
+
 static int allocate(struct blk_file **out, const char *path)
 {
     struct blk_file *f = calloc(1, sizeof(*f));
 
     if (!f)
         return -ENOMEM;
+    f->id = atomic_fetch_add(&ids, 1) + 1;
     f->fd = -1;
     f->align = f->mem_align = 1;
     f->path = strdup(path);

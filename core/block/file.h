@@ -29,6 +29,7 @@ struct helper_loop { /* for the blocking helpers; reused */
 };
 
 struct blk_file {
+    uint64_t id;            /* of this opening; no other in the process has it */
     unsigned align;         /* of offset and length; 1: anything goes */
     unsigned mem_align;     /* of memory */
     struct filter *filters; /* outermost; NULL: none */

@@ -84,6 +84,16 @@ int filter_parse(struct filter **chain, struct env *env, const char *spec,
     return 0;
 }
 
+int filter_check(const char *spec, struct error *err)
+{
+    struct filter *chain;
+    int ret = filter_parse(&chain, NULL, spec, err);
+
+    if (ret == 0)
+        filter_close(chain);
+    return ret;
+}
+
 void filter_close(struct filter *f)
 {
     struct filter *next;

@@ -25,7 +25,8 @@
 struct filter;
 struct filter_ops {
     const char *name, *summary;
-    /* params: behind the colon, "" if none. err: which parameter, what would be right. */
+    /* params: behind the colon, "" if none. err: which parameter, what would be right.
+     * env NULL: it is only to be checked, and closed again. */
     int (*open)(struct filter **, struct env *, const char *params, struct error *);
     void (*close)(struct filter *);
     /* Passes it on with filter_next(), at once or later from the aio's loop, or ends it
@@ -38,6 +39,8 @@ struct filter { /* the head of each filter's own struct */
 };
 
 int filter_parse(struct filter **chain, struct env *, const char *spec, struct error *);
+/* Is it one? 0, or -EINVAL with err. Leaves no trace. */
+int filter_check(const char *spec, struct error *);
 void filter_close(struct filter *chain);
 void filter_submit(struct filter *, struct aio *);
 static inline void filter_next(struct filter *f, struct aio *aio)

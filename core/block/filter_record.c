@@ -53,6 +53,10 @@ static int record_open(struct filter **out, struct env *env, const char *params,
     r = calloc(1, sizeof(*r));
     if (!r)
         return error_set(err, -ENOMEM, "out of memory");
+    *out = &r->base;
+    env_mutex_init(&r->lock);
+    if (!env)
+        return 0;
     r->out = fopen(value, "ae");
     if (!r->out) {
         int ret = -errno;
@@ -62,10 +66,8 @@ static int record_open(struct filter **out, struct env *env, const char *params,
     fprintf(r->out, "# asyncow record 1: seq submitted_ns done_ns op kind offset len "
                     "result\n");
     fflush(r->out);
-    env_mutex_init(&r->lock);
     r->env = env;
     r->begin_ns = env_now_ns(env);
-    *out = &r->base;
     return 0;
 }
 
@@ -78,7 +80,7 @@ static void record_close(struct filter *f)
         next = n->next;
         free(n);
     }
-    if (fclose(r->out) != 0)
+    if (r->out && fclose(r->out) != 0)
         fprintf(stderr, "asyncow: filter record: the record is not complete: %s\n",
                 strerror(errno));
     env_mutex_destroy(&r->lock);

@@ -11,8 +11,10 @@
 
 static bool have_helpers(struct loop *loop)
 {
+    static const struct pool_options options = {.workers = HELPERS};
+
     return loop->helpers || (!loop->env->simulated &&
-                             pool_open(&loop->helpers, loop->env, HELPERS) == 0);
+                             pool_open(&loop->helpers, loop->env, &options) == 0);
 }
 
 void helper_close(struct loop *loop)

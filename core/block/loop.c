@@ -14,15 +14,18 @@
 #include "core/block/loop_int.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 
 #include "core/block/align.h"
+#include "core/block/outside.h"
 #include "core/coroutine/coroutine.h"
 
 #define DEPTH_DEFAULT 128
 #define DEPTH_MAX 32768
+#define WAITER_NS 1000000  /* the bound of a waiter that only looks now and then */
 #define REFUSED_NS 1000000 /* until an engine that refused I/O is asked again */
 
 static _Atomic uint64_t slots_taken;
@@ -58,6 +61,33 @@ static int check_world(const struct engine_ops *ops, struct env *env, struct err
                      ops->name);
 }
 
+/* What only the machine has, and what needs descriptors. */
+static int set_sleep(struct loop *loop, const struct loop_options *o, struct error *err)
+{
+    bool plain = !o->libuv && !o->poll_ns && !o->inline_completion &&
+                 o->waiter == LOOP_WAIT_EVENT;
+    int ret = 0;
+
+    if (!plain && loop->env->simulated)
+        return error_set(err, -EINVAL,
+                         "engine %s: loop=libuv, poll-us, completion=inline and waiter "
+                         "work on the machine only, not in simulated time",
+                         loop->ops->name);
+    loop->waiter = o->waiter;
+    loop->waiter_ns = o->waiter_ns ? o->waiter_ns : WAITER_NS;
+    loop->poll_max_ns = o->poll_ns;
+    loop->inline_completion = o->inline_completion;
+    loop->inline_left = loop->depth;
+    loop->outside_always = o->libuv;
+    if (!o->libuv && o->waiter != LOOP_WAIT_SELECT)
+        return 0;
+    loop->outside = calloc(1, sizeof(*loop->outside));
+    ret = loop->outside ? outside_open(loop->outside, loop, o->libuv, err) : -ENOMEM;
+    if (ret < 0)
+        free(loop->outside);
+    return ret;
+}
+
 int loop_create(struct loop **out, struct env *env, const struct loop_options *options,
                 struct error *err)
 {
@@ -91,6 +121,12 @@ int loop_create(struct loop **out, struct env *env, const struct loop_options *o
     loop->engine->ops = ops;
     loop->engine->loop = loop;
     loop->engine->env = env;
+    ret = set_sleep(loop, &o, err);
+    if (ret < 0) {
+        ops->close(loop->engine);
+        free(loop);
+        return ret;
+    }
     loop->slot = slot_take();
     *out = loop;
     return 0;
@@ -106,6 +142,9 @@ void loop_destroy(struct loop *loop)
     assert(!atomic_load(&loop->posted) && loop->heap_len == 0);
     if (loop->env->simulated)
         sim_cancel(loop->env, &loop->alarm);
+    if (loop->outside)
+        outside_close(loop->outside);
+    free(loop->outside);
     loop->ops->close(loop->engine);
     bounce_free(loop);
     slot_give(loop->slot);
@@ -115,6 +154,19 @@ void loop_destroy(struct loop *loop)
 
 struct env *loop_env(struct loop *loop) { return loop->env; }
 const char *loop_engine(const struct loop *loop) { return loop->ops->name; }
+const char *loop_notes(const struct loop *loop) { return loop->engine->notes; }
+
+void loop_use_memory(struct loop *loop, void *base, size_t len)
+{
+    if (loop->ops->memory && base)
+        loop->ops->memory(loop->engine, base, len);
+}
+
+void loop_forget_memory(struct loop *loop)
+{
+    if (loop->ops->memory)
+        loop->ops->memory(loop->engine, NULL, 0);
+}
 
 void loop_set_turn_probe(struct loop *loop, void (*fn)(void *, uint64_t), void *opaque)
 {
@@ -134,17 +186,27 @@ void loop_defer(struct loop *loop, struct loop_bh *bh)
     loop->bh_count++;
 }
 
+static void wake(struct loop *loop, int how)
+{
+    if (how == SLEEPS_OUTSIDE)
+        outside_wake(loop->outside);
+    else
+        loop->ops->wake(loop->engine);
+}
+
 void loop_post(struct loop *loop, struct loop_bh *bh)
 {
     struct loop_bh *first = atomic_load_explicit(&loop->posted, memory_order_relaxed);
+    int how;
 
     do
         bh->next = first;
     while (!atomic_compare_exchange_weak(&loop->posted, &first, bh));
     if (loop->env->simulated)
         sim_gate_open(loop->env, &loop->gate);
-    else if (atomic_load(&loop->sleeping) && atomic_exchange(&loop->sleeping, 0))
-        loop->ops->wake(loop->engine);
+    else if (atomic_load(&loop->sleeping) &&
+             (how = atomic_exchange(&loop->sleeping, 0)))
+        wake(loop, how);
 }
 
 /* Posts become bottom halves, oldest first. */
@@ -182,8 +244,7 @@ static void submit(struct loop *loop)
         helper_submit(loop);
 }
 
-/* Something that a turn would run without any waiting. */
-static bool ready(struct loop *loop)
+bool loop_ready(struct loop *loop)
 {
     return loop->completed.head || loop->bh_head ||
            atomic_load_explicit(&loop->posted, memory_order_relaxed) ||
@@ -220,23 +281,49 @@ static void want_exact_timers(void)
     asked = true;
 }
 
-/* Sleeps for as long as nothing happens and no timer is due. */
-static void sleep_real(struct loop *loop)
+/* Until the next timer is due. */
+static uint64_t time_left(struct loop *loop)
 {
-    uint64_t timeout_ns = UINT64_MAX;
+    uint64_t left_ns = UINT64_MAX;
 
     if (loop->heap_len) {
         uint64_t next_ns = timer_next_ns(loop), now_ns = env_now_ns(loop->env);
         want_exact_timers();
-        timeout_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+        left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
     }
-    if (loop->gathered.head && loop->engine->inflight == 0 && timeout_ns > REFUSED_NS)
-        timeout_ns = REFUSED_NS; /* nothing of ours will wake us */
-    atomic_store(&loop->sleeping, 1);
+    if (loop->gathered.head && loop->engine->inflight == 0 && left_ns > REFUSED_NS)
+        left_ns = REFUSED_NS; /* nothing of ours will wake us */
+    return left_ns;
+}
+
+static void sleep_for(struct loop *loop, uint64_t timeout_ns, bool outside)
+{
+    atomic_store(&loop->sleeping, outside ? SLEEPS_OUTSIDE : SLEEPS);
     if (atomic_load(&loop->posted))
         timeout_ns = 0;
-    loop->ops->wait(loop->engine, timeout_ns);
+    if (outside)
+        outside_sleep(loop->outside, loop, timeout_ns);
+    else
+        loop->ops->wait(loop->engine, timeout_ns);
     atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed);
+}
+
+/* Sleeps for as long as nothing happens and no timer is due. */
+static void sleep_real(struct loop *loop)
+{
+    bool polls = unlikely(loop->poll_max_ns) && loop->pending;
+    uint64_t begin_ns = polls ? env_now_ns(loop->env) : 0;
+
+    if (polls && poll_first(loop, time_left(loop))) {
+        loop->stats.polled++;
+        return;
+    }
+    loop->stats.slept++;
+    sleep_for(loop, time_left(loop), loop->outside_always);
+    if (polls)
+        loop->stats.poll_bound_ns =
+            poll_adapt(loop->stats.poll_bound_ns, env_now_ns(loop->env) - begin_ns,
+                       loop->poll_max_ns);
 }
 
 static void alarm_rings(struct sim_event *ev)
@@ -257,7 +344,7 @@ static void sleep_sim(struct loop *loop)
 
 static void wait_step(struct loop *loop, bool block)
 {
-    bool sleep = block && !ready(loop);
+    bool sleep = block && !loop_ready(loop);
 
     if (loop->env->simulated) {
         if (!sleep)
@@ -273,6 +360,7 @@ static void wait_step(struct loop *loop, bool block)
 
 unsigned loop_turn(struct loop *loop, bool block)
 {
+    loop->inline_left = loop->depth;
     submit(loop);
     if (likely(!loop->probe)) {
         wait_step(loop, block);
@@ -286,8 +374,49 @@ unsigned loop_turn(struct loop *loop, bool block)
     return run_callbacks(loop);
 }
 
+void loop_wait_turn(struct loop *loop)
+{
+    uint64_t bound_ns = loop->waiter_ns, left_ns;
+    struct timespec ts = {.tv_sec = (time_t)(bound_ns / 1000000000u),
+                          .tv_nsec = (long)(bound_ns % 1000000000u)};
+
+    if (likely(loop->waiter == LOOP_WAIT_EVENT)) {
+        loop_turn(loop, true);
+        return;
+    }
+    if (loop_turn(loop, false) || loop_ready(loop))
+        return;
+    loop->stats.slept++;
+    left_ns = time_left(loop);
+    if (loop->waiter == LOOP_WAIT_SELECT)
+        sleep_for(loop, left_ns < bound_ns ? left_ns : bound_ns, true);
+    else
+        ppoll(NULL, 0, &ts, NULL); /* whatever happens meanwhile */
+}
+
 void loop_run_until(struct loop *loop, const bool *flag)
 {
     while (!*(const volatile bool *)flag)
-        loop_turn(loop, true);
+        loop_wait_turn(loop);
+}
+
+void loop_inline(struct loop *loop)
+{
+    if (loop->inline_depth == LOOP_INLINE_MAX || !loop->inline_left)
+        return; /* with the next turn */
+    loop->inline_left--;
+    if (++loop->inline_depth > loop->stats.inline_deepest)
+        loop->stats.inline_deepest = loop->inline_depth;
+    submit(loop);
+    loop->ops->wait(loop->engine, 0);
+    if (loop->completed.head) {
+        loop->stats.inlined++;
+        aio_deliver(loop);
+    }
+    loop->inline_depth--;
+}
+
+void loop_get_stats(const struct loop *loop, struct loop_stats *stats)
+{
+    *stats = loop->stats;
 }

@@ -4,7 +4,11 @@
  * A turn (loop_turn) submits everything gathered since the last one in as few system
  * calls as the engine can, waits if asked and if nothing is ready, then delivers
  * completions, timers, bottom halves and posted work, and runs coroutines made ready.
- * A completion is always delivered from a turn, never from inside aio_submit().
+ * A completion is always delivered from a turn, never from inside aio_submit(); unless
+ * inline_completion asks for that. Then aio_submit() hands the I/O down at once, and calls
+ * back whatever has completed by then, its own I/O too, to LOOP_INLINE_MAX submissions
+ * inside one another; beyond, the next turn does. It is there to be compared: only callers
+ * that expect it may use it.
  *
  * All calls are for the owning thread, but for loop_post() which any thread may use.
  * Under env_sim a turn called from a simulated thread parks it until something of this
@@ -20,12 +24,26 @@
 
 struct loop;
 
+#define LOOP_INLINE_MAX 8
+
+/* How who waits for one thing (aio_run(), loop_run_until()) sleeps. The last two are what
+ * the patches of 2008 did: a select() that ends after a while in any case, on the engine's
+ * descriptor or on nothing at all. */
+enum loop_waiter { LOOP_WAIT_EVENT, LOOP_WAIT_SELECT, LOOP_WAIT_BLIND };
+
 struct loop_options {
     /* A name with settings, "posix-aio:completion=poll,threads=4"; see engine.c */
     const char *engine;
     unsigned depth;   /* host I/Os in flight the engine is sized for; more queue up */
     unsigned batch;   /* most I/Os per submission; 0: no limit */
     unsigned workers; /* pool size, of engines with threads; 0: its default */
+    bool libuv;       /* sleeps in a libuv loop, not in the engine's own wait */
+    uint64_t
+        poll_ns; /* looks for completions so long before it sleeps, at most; adapts */
+    bool
+        inline_completion; /* done() may be called from inside aio_submit(): see below */
+    enum loop_waiter waiter;
+    uint64_t waiter_ns;    /* its bound; 0: 1 ms */
     const char *sim_model; /* sim engine: "fixed", "lognormal" ...; NULL: its default */
     const char
         *settings; /* set by loop_create(): behind the colon of engine; or NULL */
@@ -37,6 +55,20 @@ int loop_create(struct loop **, struct env *, const struct loop_options *,
 void loop_destroy(struct loop *); /* asserts: idle */
 struct env *loop_env(struct loop *);
 const char *loop_engine(const struct loop *); /* the engine's name */
+/* What was asked of the engine and isn't to be had here, "" if nothing. */
+const char *loop_notes(const struct loop *);
+/* Tells the engine of memory that much of the I/O will use, so that it can register it with
+ * the kernel if that is one of its settings. loop_forget_memory() before it is freed. */
+void loop_use_memory(struct loop *, void *base, size_t len);
+void loop_forget_memory(struct loop *);
+
+struct loop_stats {
+    uint64_t slept, polled; /* waits that slept, and that polling spared */
+    uint64_t poll_bound_ns; /* now */
+    uint64_t inlined;       /* submissions that completed something inside themselves */
+    unsigned inline_deepest;
+};
+void loop_get_stats(const struct loop *, struct loop_stats *);
 
 /* One turn. block: wait until something happened. Returns how many callbacks ran. */
 unsigned loop_turn(struct loop *, bool block);

@@ -23,10 +23,13 @@
 
 struct pool;
 struct bounce;
+struct outside;
 
 /* Loops have slots, so that each counts in a cache line of its own; the last is for all
  * that come when the others are taken. */
 #define LOOP_SLOTS 64
+
+enum { SLEEPS = 1, SLEEPS_OUTSIDE };
 
 struct loop {
     struct engine *engine;
@@ -44,11 +47,19 @@ struct loop {
     uint64_t timer_seq;
 
     _Atomic(struct loop_bh *) posted; /* newest first */
-    atomic_int sleeping;
+    atomic_int sleeping;              /* 0, or one of those below */
 
     void (*probe)(void *opaque, uint64_t busy_ns);
     void *probe_opaque;
     uint64_t awake_since_ns;
+
+    struct outside *outside; /* NULL: sleeps in the engine's wait */
+    bool outside_always;     /* and not only who waits with LOOP_WAIT_SELECT */
+    enum loop_waiter waiter;
+    uint64_t waiter_ns, poll_max_ns;
+    bool inline_completion;
+    unsigned inline_depth, inline_left; /* left: in this turn */
+    struct loop_stats stats;
 
     struct pool *helpers;   /* started when first needed */
     struct bounce *bounces; /* free list of the alignment layer */
@@ -64,6 +75,18 @@ static inline struct aio *aio_of_bh(struct loop_bh *bh)
 /* timer.c */
 uint64_t timer_next_ns(const struct loop *); /* UINT64_MAX: none */
 unsigned timer_run_due(struct loop *);
+
+/* loop.c: one step of who waits for one thing. */
+void loop_wait_turn(struct loop *);
+/* loop.c: down at once, and up again what is done by then. */
+void loop_inline(struct loop *);
+
+/* poll.c: has something happened before the bound was over? */
+bool poll_first(struct loop *, uint64_t timeout_ns);
+/* The next bound, after a wait of waited_ns in all. */
+uint64_t poll_adapt(uint64_t bound_ns, uint64_t waited_ns, uint64_t max_ns);
+/* Something that a turn would run without any waiting. */
+bool loop_ready(struct loop *);
 
 /* helper.c: runs an aio on a helper thread with hostio_run(); it completes like any. */
 void helper_submit(struct loop *);

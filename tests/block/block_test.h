@@ -33,7 +33,7 @@
 /* What there is on the machine; settings that change how an engine works, too. */
 static const char *const test_engines[] = {
     "sync",      "threads",  "posix-aio", "posix-aio:completion=poll",
-    "linux-aio", "io_uring", "libuv",
+    "linux-aio", "io_uring", "libuv",     "threads:pool=elastic,idle-ms=1",
 };
 enum { TEST_ENGINES = sizeof(test_engines) / sizeof(test_engines[0]) };
 
