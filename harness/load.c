@@ -398,6 +398,7 @@ static int buffers(struct load *l, struct error *err)
         return error_set(err, -ENOMEM, "iodepth=%u bs=%llu: no memory for the buffers",
                          l->slots, (unsigned long long)j->bs);
     memset(l->memory, 0, size);
+    loop_use_memory(l->o.loop, l->memory, size);
     at = l->memory;
     for (unsigned i = 0; i < l->slots; i++) {
         struct slot *s = &l->slot[i];
@@ -474,6 +475,8 @@ void load_destroy(struct load *l)
 {
     assert(!l->inflight);
     verify_destroy(&l->verify);
+    if (l->memory)
+        loop_forget_memory(l->o.loop);
     free(l->memory);
     free(l->slot);
     free(l);

@@ -15,7 +15,8 @@ static const struct command {
     {"img", cmd_img, "create, info, check, map, compare, convert images"},
     {"strategies", cmd_strategies, "list the strategies and their settings"},
     {"engines", cmd_engines, "list the I/O engines and whether they work here"},
-    {"microbench", cmd_microbench, "measure what the coroutine runtime itself costs"},
+    {"microbench", cmd_microbench,
+     "measure what the coroutine runtime, or an I/O, costs"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -328,7 +328,8 @@ static void help(void)
     const char *name, *summary;
 
     printf(
-        "Usage: asyncow microbench coroutine [OPTION...]\n\n"
+        "Usage: asyncow microbench coroutine [OPTION...]\n"
+        "       asyncow microbench engine [OPTION...]; see its --help\n\n"
         "What the coroutine runtime costs, in nanoseconds an operation.\n\n"
         "  --backend=NAME|all  which way to switch (all)\n"
         "  --pool=on|off|both  keep idle stacks, or map one for each coroutine (both)\n"
@@ -422,7 +423,7 @@ static int parse(struct bench *b, int argc, char **argv)
         if (strncmp(word, "--", 2) || !one_of(word + 2, options, &which)) {
             const char *near = word[0] == '-'
                                    ? nearest_name(word + 2, nth_word, (void *)options)
-                                   : "coroutine";
+                                   : "coroutine` or `engine";
             fprintf(stderr,
                     "asyncow microbench: unknown %s `%s`%s%s%s; see asyncow microbench "
                     "--help\n",
@@ -441,7 +442,8 @@ static int parse(struct bench *b, int argc, char **argv)
         }
     }
     if (!what)
-        fprintf(stderr, "asyncow microbench: which one? There is `coroutine`\n");
+        fprintf(stderr,
+                "asyncow microbench: which one? There are `coroutine` and `engine`\n");
     return what ? 0 : CMD_USAGE;
 }
 
@@ -468,6 +470,8 @@ int cmd_microbench(int argc, char **argv)
                       .pool = POOL_BOTH};
     struct error err = {""};
 
+    if (argc > 1 && !strcmp(argv[1], "engine"))
+        return microbench_engine(argc - 1, argv + 1);
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             help();

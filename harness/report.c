@@ -342,19 +342,11 @@ static void print_counters(const struct view *v)
 static void print_header(const struct view *v)
 {
     const struct job *j = v->job;
-    const json_t *all = json_object_get(v->report, "jobs");
-    const char *engine = NULL;
     unsigned trials = v->l->n ? trials_of(v, 0) : 0;
 
-    for (size_t i = 0; !engine && i < json_array_size(all); i++) {
-        const json_t *r = json_array_get(all, i);
-        const char *used = json_string_value(json_object_get(r, "engine"));
-        if (whole(r, "job") == (json_int_t)v->index && used && *used)
-            engine = used;
-    }
     fprintf(v->f, "%s: rw=%s bs=%llu iodepth=%llu engine=%s %s metadata-writes=%s",
             j->name, j->rw.text, (unsigned long long)j->bs,
-            (unsigned long long)j->iodepth, engine ? engine : session_engine(j),
+            (unsigned long long)j->iodepth, session_engine(j),
             j->direct ? "direct" : "buffered", j->through ? "through" : "back");
     if (trials > 1)
         fprintf(v->f, "; medians of %u trials each, interleaved", trials);
@@ -454,7 +446,7 @@ static void print_image(const struct view *v)
         fprintf(v->f, ", over %s", text_at(o, "backing/filename"));
     if (json_object_get(o, "file-system"))
         fprintf(v->f, ", on %s", text_at(o, "file-system"));
-    fputs("\n\n", v->f);
+    fputc('\n', v->f);
 }
 
 /* Any trial of this job that came to its end. */
@@ -490,6 +482,8 @@ void report_text(FILE *f, const json_t *report, const struct job_list *jobs,
         fputc('\n', f);
         print_header(&v);
         print_image(&v);
+        report_io(f, report, i, strategies);
+        fputc('\n', f);
         if (measured(&v))
             print_tables(&v);
         print_checks(&v);

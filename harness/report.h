@@ -21,5 +21,8 @@ void report_summarise(json_t *report, const struct job_list *,
                       const struct module_list *strategies, uint64_t seed);
 void report_text(FILE *, const json_t *report, const struct job_list *,
                  const struct module_list *strategies);
+/* Of it, for one job: the engine's choice and notes, and what filters did. */
+void report_io(FILE *, const json_t *report, unsigned job,
+               const struct module_list *strategies);
 
 #endif

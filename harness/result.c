@@ -276,6 +276,8 @@ static void measured(json_t *o, const struct result *r, const struct trial *t,
     char crc[16];
 
     json_object_set_new(o, "engine", json_string(r->engine));
+    if (*r->engine_notes)
+        json_object_set_new(o, "engine_notes", json_string(r->engine_notes));
     set_count(o, "seed", r->seed);
     set_count(o, "disk_size", r->disk_size);
     if (r->load->interrupted)

@@ -29,7 +29,7 @@ struct result {
     struct stall *stall;
     struct counters counters;
     struct verify verify;
-    char engine[32];
+    char engine[32], engine_notes[240];
     uint64_t seed, disk_size, close_ns, close_ios, steal_ns;
     double spin_ns;
     uint32_t content_crc;

@@ -131,7 +131,8 @@ static int parse(struct run *r, int argc, char **argv, struct error *err)
         struct job *j = &r->jobs.job[i];
         if (!j->name)
             ret = job_set(j, "name", j->rw.text, err);
-        if (!ret && (ret = job_check(j, err)) < 0)
+        if (!ret &&
+            ((ret = job_check(j, err)) < 0 || (ret = session_check(j, err)) < 0))
             error_prefix(err, "%s", j->name);
     }
     return ret;

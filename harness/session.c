@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/block/choose.h"
 #include "core/block/engine.h"
 #include "core/env/env.h"
 
@@ -43,6 +44,17 @@ static void loop_options_of(const struct job *j, struct loop_options *o)
                                .batch = (unsigned)j->batch,
                                .workers = (unsigned)j->workers,
                                .sim_model = j->sim_model};
+}
+
+int session_check(const struct job *j, struct error *err)
+{
+    struct loop_options o;
+    int ret = 0;
+
+    loop_options_of(j, &o);
+    if (!engine_is_choice(o.engine))
+        ret = engine_check(&o, err);
+    return ret < 0 ? ret : filter_check(j->filters, err);
 }
 
 static int open_parts(struct session *s, const struct job *j, const char *spec,

@@ -164,6 +164,7 @@ static int run_session(struct env *env, const struct trial *t, unsigned index,
     snprintf(r->engine, sizeof(r->engine), "%s", loop_engine(s.loop));
     r->disk_size = s.top->size;
     ret = run_load(&s, t, j, shared, r, err);
+    snprintf(r->engine_notes, sizeof(r->engine_notes), "%s", loop_notes(s.loop));
     /* What write-back still owed: closing pays for it, so it is told apart. */
     session_io(&s, &before);
     uint64_t begin = env_now_ns(env);

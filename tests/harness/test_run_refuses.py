@@ -66,6 +66,14 @@ class Refuses(OnImages):
                 (['--rw=reed'], ['reed', '`read`']),
                 (['--output-format=xml'], ['output-format', 'json']),
                 (['-x'], ['-x']),
+                (['--engine=warp'], ['warp', 'sync, threads', 'and sim']),
+                (['--engine=auto=best'], ['auto=best', 'sync, threads']),
+                (['--engine=sync:speed=9'], ['sync', 'speed', 'none']),
+                (['--engine=threads:pool=elastic,order=bound'], ['threads', 'order=fifo']),
+                (['--engine=sim', '--sim-model=tape'], ['tape', 'lognormal']),
+                (['--filter=delai:read=1ms'], ['delai', 'delay, throttle']),
+                (['--filter=delay:reed=1ms'], ['delay', 'reed', 'flush']),
+                (['--filter=record:fill=x'], ['record', 'fill', 'file=PATH']),
                 (['--runtime=soon'], ['runtime', '500ms']),
                 (['/no/such.fio'], ['/no/such.fio'])):
             said = self.run_on(self.full, *args, status=2)
@@ -90,7 +98,6 @@ class Refuses(OnImages):
     def test_what_cannot_be_run_exits_1(self):
         for args, words in (
                 (['--image', self.path('none')], ['none']),
-                (['--engine=warp'], ['warp']),
                 (['--strategy=corutines'], ['corutines']),
                 (['--strategy=./no.so'], ['no.so']),
                 (['--strategy', self.full], ['full.raw']),

@@ -160,8 +160,19 @@ class Reports(OnImages):
         delay = job['jobs'][0]['host_delay']
         self.assertEqual((delay['ios'], delay['asked_ns']), (20, 20 * 2000000))
         self.assertGreaterEqual(delay['realised_ns'], delay['asked_ns'])
-        self.assertIn('filter', asyncow('run', '--image', self.full, '--strategy', MODULE,
-                                        '--filter=nonsense', status=1).stderr)
+        said = asyncow('run', '--image', self.full, '--strategy', MODULE, '--engine=sync',
+                       '--rw=randread', '--number_ios=20', '--filter=delay:read=2ms').stdout
+        self.assertRegex(said, r'delayed 20 I/Os: 2000\.0 us asked for, \d+\.\d us realised')
+
+    def test_the_engine_and_why_it_was_chosen_are_told(self):
+        args = ('run', '--image', self.full, '--strategy', MODULE, '--rw=randread',
+                '--number_ios=20')
+        self.assertRegex(asyncow(*args).stdout, r'engine: auto chose \w+: \w+')
+        self.assertRegex(asyncow(*args, '--engine=auto=recipe').stdout,
+                         r'engine: auto=recipe chose posix-aio: step 1')
+        said = asyncow(*args, '--engine=threads:order=bound').stdout
+        self.assertIn('engine=threads:order=bound', said)
+        self.assertNotIn('chose', said)
 
     def test_a_strategy_that_dies_is_told_and_the_copy_removed(self):
         report = run_json('--image', self.full, '--strategy', MODULE + ':crash=9', '--copy',

@@ -1,0 +1,544 @@
+/*
+ * asyncow microbench engine: what an I/O costs on the raw path, for each engine, direct and
+ * buffered, on a file that exists, grows, or was allocated ahead; beside fio.
+ *
+ * A row is a cell of that matrix. Its trials are interleaved: each round measures ours, then
+ * fio as it comes, then fio batched, so that what the machine does meanwhile falls on all.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/block/engine.h"
+#include "harness/bench.h"
+#include "harness/cmd.h"
+#include "harness/machine.h"
+#include "harness/options.h"
+#include "harness/stats.h"
+#include "harness/values.h"
+#include "harness/version.h"
+
+enum { LIST_MAX = 16, TRIALS_MAX = 200, PATH_MAX_LEN = 512 };
+
+struct list {
+    char *word[LIST_MAX];
+    unsigned n;
+};
+
+struct bench {
+    struct list engines, depths, directs, states, rws;
+    const char *dir;
+    char existing[PATH_MAX_LEN], fresh[PATH_MAX_LEN]; /* files */
+    uint64_t bs, size, time_ns, trials, cpus;
+    bool json, fio, calls;
+    json_t *results;
+};
+
+/* One row: the trials of a cell. */
+struct row {
+    struct bench_cell cell;
+    struct bench_cost cost; /* of what isn't repeated */
+    double ns[TRIALS_MAX], cpu_ns[TRIALS_MAX];
+    double fio[2][TRIALS_MAX]; /* as it comes, batched */
+    bool has_fio;
+    char error[200]; /* why there is no row; "" */
+};
+
+static const char *const state_names[] = {"existing", "growing", "fallocated"};
+
+/* ---- measuring ---- */
+
+/* What fio can't do is no reason to give up. */
+static void measure_fio(struct row *r, unsigned round)
+{
+    struct error err = {""};
+
+    for (int batched = 0; r->has_fio && batched < 2; batched++)
+        if (bench_fio(&r->cell, batched, &r->fio[batched][round], &err) < 0)
+            r->has_fio = false;
+    if (err.msg[0])
+        fprintf(stderr, "asyncow microbench engine: %s\n", err.msg);
+}
+
+static int measure(const struct bench *b, struct row *r, struct error *err)
+{
+    int ret = 0;
+
+    for (unsigned round = 0; round < b->trials && ret == 0; round++) {
+        struct bench_cost cost = {.ns = 0};
+        if ((ret = bench_prepare(&r->cell, err)) < 0 ||
+            (ret = bench_stream(&r->cell, &cost, err)) < 0)
+            return ret;
+        r->ns[round] = cost.ns;
+        r->cpu_ns[round] = cost.cpu_ns;
+        measure_fio(r, round);
+    }
+    if (ret == 0 && (ret = bench_prepare(&r->cell, err)) == 0)
+        ret = bench_batches(&r->cell, &r->cost, err);
+    if (ret == 0 && b->calls && (ret = bench_prepare(&r->cell, err)) == 0)
+        ret = bench_calls(&r->cell, &r->cost, err);
+    return ret;
+}
+
+/* ---- reporting ---- */
+
+static const char *head =
+    "%-24s %-10s %-8s %-5s %5s %9s %19s %9s %8s %9s %6s %9s %9s %7s "
+    "%15s\n";
+
+static void print_head(void)
+{
+    printf(head, "engine", "file", "I/O", "", "depth", "us/req", "95 % interval",
+           "CPU us", "calls", "submit us", "held", "fio us", "batched", "x fio",
+           "95 % interval");
+}
+
+/* Throughput: ours to that of the better fio. */
+static struct ratio against_fio(const struct bench *b, const struct row *r)
+{
+    unsigned n = (unsigned)b->trials;
+    bool batched = stats_median(r->fio[1], n) < stats_median(r->fio[0], n);
+
+    return stats_ratio(r->fio[batched], r->ns, n, 1);
+}
+
+static void print_row(const struct bench *b, const struct row *r)
+{
+    const struct bench_cell *c = &r->cell;
+    unsigned n = (unsigned)b->trials;
+    struct interval in;
+    struct ratio x;
+
+    printf("%-24s %-10s %-8s %-5s %5u ", c->loop.engine, state_names[c->state],
+           c->direct ? "direct" : "buffered", c->write ? "write" : "read",
+           c->loop.depth);
+    if (*r->error) {
+        printf("%s\n", r->error);
+        return;
+    }
+    in = stats_median_interval(r->ns, n, 1);
+    printf("%9.3f %9.3f..%8.3f %9.3f ", stats_median(r->ns, n) / 1e3, in.low / 1e3,
+           in.high / 1e3, stats_median(r->cpu_ns, n) / 1e3);
+    if (b->calls)
+        printf("%8.3f ", r->cost.calls);
+    else
+        printf("%8s ", "-");
+    printf("%9.3f %6.2f ", r->cost.submit_ns / 1e3, r->cost.submit_share);
+    if (r->has_fio) {
+        x = against_fio(b, r);
+        printf("%9.3f %9.3f %7.3f %6.3f..%.3f\n", stats_median(r->fio[0], n) / 1e3,
+               stats_median(r->fio[1], n) / 1e3, x.of_medians, x.medians.low,
+               x.medians.high);
+    } else {
+        printf("%9s %9s %7s\n", "-", "-", "-");
+    }
+}
+
+static json_t *row_json(const struct bench *b, const struct row *r)
+{
+    const struct bench_cell *c = &r->cell;
+    unsigned n = (unsigned)b->trials;
+    json_t *o = json_pack("{s:s, s:s, s:b, s:s, s:i}", "engine", c->loop.engine, "file",
+                          state_names[c->state], "direct", c->direct, "rw",
+                          c->write ? "write" : "read", "iodepth", (int)c->loop.depth);
+    struct interval in;
+
+    if (*r->error) {
+        json_object_set_new(o, "error", json_string(r->error));
+        return o;
+    }
+    in = stats_median_interval(r->ns, n, 1);
+    json_object_update_new(
+        o, json_pack("{s:f, s:[f,f], s:f, s:f, s:f}", "ns_per_request",
+                     stats_median(r->ns, n), "ns_interval", in.low, in.high,
+                     "cpu_ns_per_request", stats_median(r->cpu_ns, n),
+                     "submit_ns_per_request", r->cost.submit_ns, "submit_share",
+                     r->cost.submit_share));
+    if (b->calls)
+        json_object_set_new(o, "system_calls_per_request", json_real(r->cost.calls));
+    if (r->has_fio) {
+        struct ratio x = against_fio(b, r);
+        json_object_update_new(
+            o, json_pack("{s:f, s:f, s:f, s:[f,f]}", "fio_ns_per_request",
+                         stats_median(r->fio[0], n), "fio_batched_ns_per_request",
+                         stats_median(r->fio[1], n), "times_fio", x.of_medians,
+                         "times_fio_interval", x.medians.low, x.medians.high));
+    }
+    return o;
+}
+
+/* ---- the matrix ---- */
+
+static bool makes_sense(const struct bench_cell *c)
+{
+    return c->write || c->state == BENCH_EXISTING;
+}
+
+static int one_cell(struct bench *b, const struct bench_cell *c, struct row *r)
+{
+    struct error err = {""};
+    int ret;
+
+    *r = (struct row){.cell = *c};
+    r->has_fio =
+        b->fio && c->state == BENCH_EXISTING && bench_fio_engine(c->loop.engine);
+    ret = measure(b, r, &err);
+    /* What this machine or file can't do is a row that says so; all else is an error. */
+    if (ret == -ENOTSUP || ret == -EOPNOTSUPP || ret == -EPERM || ret == -ENOSYS) {
+        snprintf(r->error, sizeof(r->error), "%s", err.msg);
+        ret = 0;
+    }
+    if (ret < 0) {
+        fprintf(stderr, "asyncow microbench: %s\n", err.msg);
+        return CMD_FAILED;
+    }
+    if (b->json)
+        json_array_append_new(b->results, row_json(b, r));
+    else
+        print_row(b, r);
+    fflush(stdout);
+    return CMD_GOOD;
+}
+
+static unsigned index_of(const char *word, const char *const *names)
+{
+    unsigned i = 0;
+
+    while (strcmp(word, names[i]))
+        i++;
+    return i;
+}
+
+/* The next combination, from the last list to the first, like an odometer. */
+static bool advance(unsigned *at, const struct list *const *lists, unsigned n)
+{
+    while (n-- > 0) {
+        if (++at[n] < lists[n]->n)
+            return true;
+        at[n] = 0;
+    }
+    return false;
+}
+
+static int all_cells(struct bench *b)
+{
+    const struct list *lists[] = {&b->states, &b->directs, &b->rws, &b->depths,
+                                  &b->engines};
+    struct row *r = malloc(sizeof(*r));
+    unsigned at[5] = {0};
+    int ret = r ? CMD_GOOD : CMD_FAILED;
+
+    if (r && !b->json)
+        print_head();
+    while (ret == CMD_GOOD) {
+        struct bench_cell c = {.bs = b->bs, .size = b->size, .time_ns = b->time_ns};
+        c.state = (enum bench_state)index_of(b->states.word[at[0]], state_names);
+        c.path = c.state == BENCH_EXISTING ? b->existing : b->fresh;
+        c.direct = b->directs.word[at[1]][0] == '1';
+        c.write = !strcmp(b->rws.word[at[2]], "write");
+        c.loop.depth = (unsigned)atoi(b->depths.word[at[3]]);
+        c.loop.engine = b->engines.word[at[4]];
+        if (makes_sense(&c))
+            ret = one_cell(b, &c, r);
+        if (!advance(at, lists, 5))
+            break;
+    }
+    free(r);
+    return ret;
+}
+
+/* ---- the command line ---- */
+
+static void help(void)
+{
+    printf(
+        "Usage: asyncow microbench engine [OPTION...]\n\n"
+        "What an I/O costs on the raw path: the loop and an engine, without a "
+        "strategy.\n\n"
+        "  --engine=LIST       engines, separated by spaces (all real ones)\n"
+        "  --depth=LIST        requests in flight, 1 to 4096 (1 4 32 256)\n"
+        "  --direct=LIST       0, 1: buffered, O_DIRECT (0 1)\n"
+        "  --file=LIST         existing, growing, fallocated (existing)\n"
+        "  --rw=LIST           read, write (read); what grows is written only\n"
+        "  --dir=DIR           where the files are made (.)\n"
+        "  --bs=SIZE           bytes a request (4k)\n"
+        "  --size=SIZE         of a file (64m)\n"
+        "  --time=DURATION     of a trial (300ms)\n"
+        "  --trials=N          of each cell (5)\n"
+        "  --fio=0|1           the same under fio beside it, if it is there (1)\n"
+        "  --calls=0|1         count system calls, by tracing (1)\n"
+        "  --cpus=N            pin to so many CPUs, 0: do not (0)\n"
+        "  --output-format=text|json\n\n"
+        "us/req: wall time a request with depth of them in flight; CPU us: of all "
+        "threads.\n"
+        "calls: system calls a request, counted in a run of its own that is traced.\n"
+        "submit us, held: in batches of depth requests, how long submitting one keeps "
+        "the\n"
+        "loop, and that as a share of the time until the batch is done; 1 is "
+        "synchronous.\n"
+        "fio us, batched: fio as it comes, and submitting and reaping as many at a "
+        "time as\n"
+        "there are; x fio: our throughput to that of the better one.\n");
+}
+
+/* Splits value at spaces and commas between words. A comma is a separator only where no
+ * setting can follow, so engines' settings stay whole. */
+static bool split(struct list *l, char *value, bool commas)
+{
+    char *save;
+
+    l->n = 0;
+    for (char *w = strtok_r(value, commas ? " ," : " ", &save); w;
+         w = strtok_r(NULL, commas ? " ," : " ", &save)) {
+        if (l->n == LIST_MAX)
+            return false;
+        l->word[l->n++] = w;
+    }
+    return l->n > 0;
+}
+
+static bool all_in(const struct list *l, const char *const *names, unsigned n)
+{
+    for (unsigned i = 0; i < l->n; i++) {
+        bool found = false;
+        for (unsigned k = 0; k < n; k++)
+            found |= !strcmp(l->word[i], names[k]);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static bool in_range(const struct list *l, uint64_t low, uint64_t high)
+{
+    uint64_t v;
+
+    for (unsigned i = 0; i < l->n; i++)
+        if (parse_count(l->word[i], &v) < 0 || v < low || v > high)
+            return false;
+    return true;
+}
+
+static const char *set_list(struct bench *b, const char *name, char *value)
+{
+    static const char *const bits[] = {"0", "1"}, *const rws[] = {"read", "write"};
+
+    if (!strcmp(name, "engine"))
+        return split(&b->engines, value, false) ? NULL : "1 to 16 engines";
+    if (!strcmp(name, "depth"))
+        return split(&b->depths, value, true) && in_range(&b->depths, 1, 4096)
+                   ? NULL
+                   : "numbers from 1 to 4096";
+    if (!strcmp(name, "direct"))
+        return split(&b->directs, value, true) && all_in(&b->directs, bits, 2)
+                   ? NULL
+                   : "0, 1 or both";
+    if (!strcmp(name, "rw"))
+        return split(&b->rws, value, true) && all_in(&b->rws, rws, 2)
+                   ? NULL
+                   : "read, write or both";
+    return split(&b->states, value, true) && all_in(&b->states, state_names, 3)
+               ? NULL
+               : "existing, growing or fallocated";
+}
+
+static const char *set_switch(bool *to, const char *value)
+{
+    *to = !strcmp(value, "1");
+    return *to || !strcmp(value, "0") ? NULL : "0 or 1";
+}
+
+/* What would be right, or NULL: it is. */
+static const char *set_option(struct bench *b, const char *name, char *value)
+{
+    if (!strcmp(name, "dir")) {
+        b->dir = value;
+        return NULL;
+    }
+    if (!strcmp(name, "bs"))
+        return parse_bytes(value, 1024, &b->bs) == 0 && b->bs && b->bs <= 16u << 20
+                   ? NULL
+                   : "a size up to 16m";
+    if (!strcmp(name, "size"))
+        return parse_bytes(value, 1024, &b->size) == 0 ? NULL : "a size";
+    if (!strcmp(name, "time"))
+        return parse_time_ns(value, &b->time_ns) == 0 && b->time_ns >= 1000000 &&
+                       b->time_ns <= 60000000000u
+                   ? NULL
+                   : "a time from 1ms to 60s";
+    if (!strcmp(name, "trials"))
+        return parse_count(value, &b->trials) == 0 && b->trials &&
+                       b->trials <= TRIALS_MAX
+                   ? NULL
+                   : "1 to 200";
+    if (!strcmp(name, "cpus"))
+        return parse_count(value, &b->cpus) == 0 && b->cpus <= 1024 ? NULL
+                                                                    : "0 to 1024";
+    if (!strcmp(name, "fio"))
+        return set_switch(&b->fio, value);
+    if (!strcmp(name, "calls"))
+        return set_switch(&b->calls, value);
+    if (!strcmp(name, "output-format")) {
+        b->json = !strcmp(value, "json");
+        return b->json || !strcmp(value, "text") ? NULL : "text or json";
+    }
+    return set_list(b, name, value);
+}
+
+static const char *const option_names[] = {
+    "engine", "depth",  "direct", "file",  "rw",   "dir",           "bs", "size",
+    "time",   "trials", "fio",    "calls", "cpus", "output-format", NULL};
+
+static const char *nth_name(void *opaque, unsigned i)
+{
+    (void)opaque;
+    return option_names[i];
+}
+
+static bool known(const char *name)
+{
+    unsigned i = 0;
+
+    while (option_names[i] && strcmp(option_names[i], name))
+        i++;
+    return option_names[i];
+}
+
+static int parse(struct bench *b, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        char *word = argv[i], *value = strchr(word, '=');
+        const char *right, *near;
+
+        if (value)
+            *value++ = '\0';
+        if (strncmp(word, "--", 2) || !known(word + 2)) {
+            near = word[0] == '-' ? nearest_name(word + 2, nth_name, NULL) : NULL;
+            fprintf(stderr,
+                    "asyncow microbench engine: unknown option `%s`%s%s%s; see asyncow "
+                    "microbench engine --help\n",
+                    word, near ? "; the nearest is `" : "", near ? near : "",
+                    near ? "`" : "");
+            return CMD_USAGE;
+        }
+        if (!value && i + 1 < argc)
+            value = argv[++i];
+        right = value ? set_option(b, word + 2, value) : "a value";
+        if (right) {
+            fprintf(stderr, "asyncow microbench engine: %s: `%s` is not %s\n", word + 2,
+                    value ? value : "", right);
+            return CMD_USAGE;
+        }
+    }
+    return CMD_GOOD;
+}
+
+static int check(const struct bench *b)
+{
+    struct error err = {""};
+
+    if (b->size / b->bs < 2) {
+        fprintf(stderr, "asyncow microbench engine: size: less than two of bs\n");
+        return CMD_USAGE;
+    }
+    for (unsigned i = 0; i < b->engines.n; i++) {
+        struct loop_options o = {.engine = b->engines.word[i]};
+        if (engine_check(&o, &err) < 0) {
+            fprintf(stderr, "asyncow microbench engine: %s\n", err.msg);
+            return CMD_USAGE;
+        }
+        if (engine_find(o.engine)->simulated) {
+            fprintf(stderr,
+                    "asyncow microbench engine: engine %s: virtual time costs "
+                    "nothing; a real engine is needed\n",
+                    o.engine);
+            return CMD_USAGE;
+        }
+    }
+    return CMD_GOOD;
+}
+
+static void print_json(struct bench *b)
+{
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "microbench",
+                          "engine", "version", ASYNCOW_VERSION_LONG, "trials",
+                          (json_int_t)b->trials, "trial_ns", (json_int_t)b->time_ns,
+                          "bs", (json_int_t)b->bs, "size", (json_int_t)b->size, "cpus",
+                          (json_int_t)b->cpus, "results", b->results);
+
+    json_dumpf(o, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(o);
+}
+
+static bool make_file(const struct bench *b, char *path)
+{
+    int fd;
+
+    snprintf(path, PATH_MAX_LEN, "%s/asyncow-bench-XXXXXX", b->dir);
+    fd = mkstemp(path);
+    if (fd < 0)
+        fprintf(stderr, "asyncow microbench engine: %s: %s\n", path, strerror(errno));
+    else
+        close(fd);
+    return fd >= 0;
+}
+
+static int run(struct bench *b)
+{
+    int ret = CMD_FAILED;
+
+    if (!make_file(b, b->existing))
+        return CMD_FAILED;
+    if (make_file(b, b->fresh)) {
+        b->results = json_array();
+        b->fio = b->fio && bench_fio_there();
+        ret = all_cells(b);
+        if (b->json)
+            print_json(b);
+        else
+            json_decref(b->results);
+        unlink(b->fresh);
+    }
+    unlink(b->existing);
+    return ret;
+}
+
+int microbench_engine(int argc, char **argv)
+{
+    struct bench b = {
+        .engines = {{"sync", "threads", "posix-aio", "linux-aio", "io_uring", "libuv"},
+                    6},
+        .depths = {{"1", "4", "32", "256"}, 4},
+        .directs = {{"0", "1"}, 2},
+        .states = {{"existing"}, 1},
+        .rws = {{"read"}, 1},
+        .dir = ".",
+        .bs = 4096,
+        .size = 64 << 20,
+        .time_ns = 300000000,
+        .trials = 5,
+        .fio = true,
+        .calls = true};
+    struct error err = {""};
+    int ret;
+
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            help();
+            return CMD_GOOD;
+        }
+    ret = parse(&b, argc, argv);
+    if (ret == CMD_GOOD)
+        ret = check(&b);
+    if (ret != CMD_GOOD)
+        return ret;
+    if (machine_pin((unsigned)b.cpus, &err) < 0) {
+        fprintf(stderr, "asyncow microbench engine: %s\n", err.msg);
+        return CMD_FAILED;
+    }
+    return run(&b);
+}
