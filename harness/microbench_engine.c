@@ -187,7 +187,7 @@ static int one_cell(struct bench *b, const struct bench_cell *c, struct row *r)
         b->fio && c->state == BENCH_EXISTING && bench_fio_engine(c->loop.engine);
     ret = measure(b, r, &err);
     /* What this machine or file can't do is a row that says so; all else is an error. */
-    if (ret == -ENOTSUP || ret == -EOPNOTSUPP || ret == -EPERM || ret == -ENOSYS) {
+    if (ret == -EOPNOTSUPP || ret == -EPERM || ret == -ENOSYS) {
         snprintf(r->error, sizeof(r->error), "%s", err.msg);
         ret = 0;
     }
