@@ -49,14 +49,18 @@ struct outcome {
 
 /* ---- one request ---- */
 
+static uint64_t next_offset(struct run *r)
+{
+    uint64_t blocks = r->cell->size / r->cell->bs, block = r->next++;
+
+    if (r->cell->state == BENCH_EXISTING)
+        block = rng_below(&r->rng, blocks);
+    return block * r->cell->bs;
+}
+
 static void start(struct run *r, struct slot *s)
 {
-    uint64_t blocks = r->cell->size / r->cell->bs;
-    uint64_t block =
-        r->cell->state == BENCH_EXISTING ? rng_below(&r->rng, blocks) : r->next;
-
-    s->aio.offset = block * r->cell->bs;
-    r->next++;
+    s->aio.offset = next_offset(r);
     r->in_flight++;
     aio_submit(r->loop, &s->aio);
 }
@@ -139,9 +143,27 @@ static double cpu_ns(void)
     return (double)(u.user_ns + u.system_ns);
 }
 
+/* Each request waited for where it is made. */
+static void one_by_one(struct run *r, uint64_t time_ns)
+{
+    uint64_t end_ns = env_now_ns(r->env) + time_ns;
+    struct aio *aio = &r->slot[0].aio;
+
+    aio->done = NULL;
+    while (r->next < r->limit && !r->error && env_now_ns(r->env) < end_ns) {
+        aio->offset = next_offset(r);
+        r->error = aio_run(r->loop, aio);
+        r->finished++;
+    }
+}
+
 /* Until the time is over or the file is full. */
 static void stream(struct run *r, uint64_t time_ns)
 {
+    if (r->cell->sync) {
+        one_by_one(r, time_ns);
+        return;
+    }
     r->end_ns = env_now_ns(r->env) + time_ns;
     r->again = true;
     for (unsigned i = 0; i < r->cell->loop.depth && r->next < r->limit; i++)
@@ -176,12 +198,10 @@ static int measure_batches(struct run *r, struct bench_cost *cost)
     double held = 0, all = 0;
 
     do {
-        uint64_t begin_ns, back_ns;
-        unsigned i;
+        uint64_t begin_ns = env_now_ns(r->env), back_ns;
 
-        for (i = 0; i < r->cell->loop.depth && r->next < r->limit; i++)
+        for (unsigned i = 0; i < r->cell->loop.depth && r->next < r->limit; i++)
             start(r, &r->slot[i]);
-        begin_ns = env_now_ns(r->env);
         loop_turn(r->loop, false);
         back_ns = env_now_ns(r->env);
         while (r->in_flight)

@@ -23,6 +23,7 @@ struct bench_cell {
     struct loop_options loop; /* engine, depth */
     enum bench_state state;
     bool direct, write;
+    bool sync;         /* one at a time, by aio_run(); depth is 1 */
     uint64_t bs, size; /* bytes; the file's when it is full */
     uint64_t time_ns;  /* at most so long; growing and fallocated end when it is full */
 };

@@ -33,7 +33,8 @@ struct bench {
     const char *dir;
     char existing[PATH_MAX_LEN], fresh[PATH_MAX_LEN]; /* files */
     uint64_t bs, size, time_ns, trials, cpus;
-    bool json, fio, calls;
+    bool json, fio, calls, sync;
+    struct loop_options loop; /* but for engine and depth */
     json_t *results;
 };
 
@@ -76,7 +77,7 @@ static int measure(const struct bench *b, struct row *r, struct error *err)
         r->cpu_ns[round] = cost.cpu_ns;
         measure_fio(r, round);
     }
-    if (ret == 0 && (ret = bench_prepare(&r->cell, err)) == 0)
+    if (ret == 0 && !b->sync && (ret = bench_prepare(&r->cell, err)) == 0)
         ret = bench_batches(&r->cell, &r->cost, err);
     if (ret == 0 && b->calls && (ret = bench_prepare(&r->cell, err)) == 0)
         ret = bench_calls(&r->cell, &r->cost, err);
@@ -234,7 +235,11 @@ static int all_cells(struct bench *b)
     if (r && !b->json)
         print_head();
     while (ret == CMD_GOOD) {
-        struct bench_cell c = {.bs = b->bs, .size = b->size, .time_ns = b->time_ns};
+        struct bench_cell c = {.bs = b->bs,
+                               .size = b->size,
+                               .time_ns = b->time_ns,
+                               .sync = b->sync,
+                               .loop = b->loop};
         c.state = (enum bench_state)index_of(b->states.word[at[0]], state_names);
         c.path = c.state == BENCH_EXISTING ? b->existing : b->fresh;
         c.direct = b->directs.word[at[1]][0] == '1';
@@ -268,6 +273,8 @@ static void help(void)
         "  --size=SIZE         of a file (64m)\n"
         "  --time=DURATION     of a trial (300ms)\n"
         "  --trials=N          of each cell (5)\n"
+        "  --sync=0|1          one request at a time, waited for where it is made (0)\n"
+        "  --loop, --poll-us, --completion, --waiter, --waiter-us: as of run\n"
         "  --fio=0|1           the same under fio beside it, if it is there (1)\n"
         "  --calls=0|1         count system calls, by tracing (1)\n"
         "  --cpus=N            pin to so many CPUs, 0: do not (0)\n"
@@ -351,6 +358,41 @@ static const char *set_switch(bool *to, const char *value)
     return *to || !strcmp(value, "0") ? NULL : "0 or 1";
 }
 
+static bool is_of_loop(const char *name)
+{
+    static const char *const names[] = {"loop", "poll-us", "completion", "waiter",
+                                        "waiter-us"};
+
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (!strcmp(name, names[i]))
+            return true;
+    return false;
+}
+
+/* They mean what they mean to `run`, so its table reads them. */
+static const char *set_loop(struct bench *b, const char *name, const char *value)
+{
+    static struct error err;
+    struct job j;
+    int ret;
+
+    job_init(&j);
+    err.msg[0] = '\0';
+    ret = job_set(&j, name, value, &err);
+    if (ret == 0 && !strcmp(name, "loop"))
+        b->loop.libuv = j.loop;
+    else if (ret == 0 && !strcmp(name, "poll-us"))
+        b->loop.poll_ns = j.poll_us * 1000;
+    else if (ret == 0 && !strcmp(name, "completion"))
+        b->loop.inline_completion = j.completion;
+    else if (ret == 0 && !strcmp(name, "waiter"))
+        b->loop.waiter = (enum loop_waiter)j.waiter;
+    else if (ret == 0)
+        b->loop.waiter_ns = j.waiter_us * 1000;
+    job_free(&j);
+    return ret < 0 ? err.msg : NULL;
+}
+
 /* What would be right, or NULL: it is. */
 static const char *set_option(struct bench *b, const char *name, char *value)
 {
@@ -379,18 +421,21 @@ static const char *set_option(struct bench *b, const char *name, char *value)
                                                                     : "0 to 1024";
     if (!strcmp(name, "fio"))
         return set_switch(&b->fio, value);
+    if (!strcmp(name, "sync"))
+        return set_switch(&b->sync, value);
     if (!strcmp(name, "calls"))
         return set_switch(&b->calls, value);
     if (!strcmp(name, "output-format")) {
         b->json = !strcmp(value, "json");
         return b->json || !strcmp(value, "text") ? NULL : "text or json";
     }
-    return set_list(b, name, value);
+    return is_of_loop(name) ? set_loop(b, name, value) : set_list(b, name, value);
 }
 
 static const char *const option_names[] = {
-    "engine", "depth",  "direct", "file",  "rw",   "dir",           "bs", "size",
-    "time",   "trials", "fio",    "calls", "cpus", "output-format", NULL};
+    "engine", "depth", "direct",  "file",       "rw",     "dir",       "bs",
+    "size",   "time",  "trials",  "fio",        "calls",  "cpus",      "output-format",
+    "sync",   "loop",  "poll-us", "completion", "waiter", "waiter-us", NULL};
 
 static const char *nth_name(void *opaque, unsigned i)
 {
@@ -524,6 +569,7 @@ int microbench_engine(int argc, char **argv)
         .fio = true,
         .calls = true};
     struct error err = {""};
+    char one[] = "1";
     int ret;
 
     for (int i = 1; i < argc; i++)
@@ -540,5 +586,7 @@ int microbench_engine(int argc, char **argv)
         fprintf(stderr, "asyncow microbench engine: %s\n", err.msg);
         return CMD_FAILED;
     }
+    if (b.sync)
+        split(&b.depths, one, false);
     return run(&b);
 }

@@ -51,6 +51,8 @@ struct job { /* strings are owned; NULL: not given */
     unsigned percentiles;
 
     char *image, *format, *engine, *filters, *sim_model;
+    uint64_t loop, completion, waiter; /* indices of their choices */
+    uint64_t poll_us, waiter_us;
     uint64_t cache, grow, batch, workers, kb_base;
     bool through, punch, allow_write, allow_backing, no_lock, copy;
 

@@ -48,6 +48,10 @@ void counters_since(struct counters *c, const struct counters *then)
         c->io.bytes[op] -= then->io.bytes[op];
     }
     c->io.metadata_ios -= then->io.metadata_ios;
+    c->loop.slept -= then->loop.slept;
+    c->loop.polled -= then->loop.polled;
+    c->loop.inlined -= then->loop.inlined;
+    c->loop.inline_declined -= then->loop.inline_declined;
     c->delay.count -= then->delay.count;
     c->delay.asked_ns -= then->delay.asked_ns;
     c->delay.realised_ns -= then->delay.realised_ns;
@@ -187,6 +191,19 @@ static json_t *delay_json(const struct delay_stats *d)
     return o;
 }
 
+static json_t *loop_json(const struct loop_stats *l)
+{
+    json_t *o = json_object();
+
+    set_count(o, "slept", l->slept);
+    set_count(o, "polled", l->polled);
+    set_count(o, "poll_bound_ns", l->poll_bound_ns);
+    set_count(o, "inlined", l->inlined);
+    set_count(o, "inline_declined", l->inline_declined);
+    set_count(o, "inline_deepest", l->inline_deepest);
+    return o;
+}
+
 static json_t *host_io_json(const struct result *r)
 {
     static const char *const name[AIO_OPS] = {"reads",    "writes", "flushes",
@@ -304,6 +321,8 @@ static void measured(json_t *o, const struct result *r, const struct trial *t,
         snprintf(crc, sizeof(crc), "%08x", r->content_crc);
         json_object_set_new(o, "content_crc32c", json_string(crc));
     }
+    if (!t->run->no_manifest_host)
+        json_object_set_new(o, "loop", loop_json(&r->counters.loop));
     if (!t->run->no_manifest_host)
         json_object_set_new(o, "process", process_json(r));
 }

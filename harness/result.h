@@ -19,6 +19,7 @@ struct counters {
     struct usage usage;
     struct blk_stats io;
     struct delay_stats delay; /* of the filter */
+    struct loop_stats loop;   /* of the image's own loop */
     struct strategy_stats strategy;
 };
 /* c becomes what was counted since then (rss_max and flags stay as they are). */

@@ -43,6 +43,11 @@ static void loop_options_of(const struct job *j, struct loop_options *o)
                                    depth > ENGINE_DEPTH_MIN ? depth : ENGINE_DEPTH_MIN,
                                .batch = (unsigned)j->batch,
                                .workers = (unsigned)j->workers,
+                               .libuv = j->loop,
+                               .poll_ns = j->poll_us * 1000,
+                               .inline_completion = j->completion,
+                               .waiter = (enum loop_waiter)j->waiter,
+                               .waiter_ns = j->waiter_us * 1000,
                                .sim_model = j->sim_model};
 }
 

@@ -57,6 +57,7 @@ static void count(struct session *s, struct counters *c)
     usage_now(&c->usage);
     session_io(s, &c->io);
     session_delay(s, &c->delay);
+    loop_get_stats(s->loop, &c->loop);
     c->strategy = (struct strategy_stats){0};
     s->module.table->stats(s->image, &c->strategy);
 }

@@ -67,6 +67,11 @@ int engine_check(const struct loop_options *options, struct error *err)
 
     if (!ops)
         return -EINVAL;
+    if (ops->simulated && (o.libuv || o.poll_ns || o.inline_completion || o.waiter))
+        return error_set(err, -EINVAL,
+                         "engine %s: loop=libuv, poll-us, completion=inline and waiter "
+                         "work on the machine only, not in simulated time",
+                         ops->name);
     return ops->check ? ops->check(&o, err) : 0;
 }
 

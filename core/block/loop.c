@@ -61,18 +61,10 @@ static int check_world(const struct engine_ops *ops, struct env *env, struct err
                      ops->name);
 }
 
-/* What only the machine has, and what needs descriptors. */
 static int set_sleep(struct loop *loop, const struct loop_options *o, struct error *err)
 {
-    bool plain = !o->libuv && !o->poll_ns && !o->inline_completion &&
-                 o->waiter == LOOP_WAIT_EVENT;
     int ret = 0;
 
-    if (!plain && loop->env->simulated)
-        return error_set(err, -EINVAL,
-                         "engine %s: loop=libuv, poll-us, completion=inline and waiter "
-                         "work on the machine only, not in simulated time",
-                         loop->ops->name);
     loop->waiter = o->waiter;
     loop->waiter_ns = o->waiter_ns ? o->waiter_ns : WAITER_NS;
     loop->poll_max_ns = o->poll_ns;
@@ -99,7 +91,7 @@ int loop_create(struct loop **out, struct env *env, const struct loop_options *o
     if (!ops)
         return -EINVAL;
     ret = check_world(ops, env, err);
-    if (ret < 0)
+    if (ret < 0 || (ret = engine_check(&o, err)) < 0)
         return ret;
     if (o.depth == 0)
         o.depth = DEPTH_DEFAULT;
@@ -402,6 +394,10 @@ void loop_run_until(struct loop *loop, const bool *flag)
 
 void loop_inline(struct loop *loop)
 {
+    if (co_in()) {
+        loop->stats.inline_declined++;
+        return;
+    }
     if (loop->inline_depth == LOOP_INLINE_MAX || !loop->inline_left)
         return; /* with the next turn */
     loop->inline_left--;

@@ -6,9 +6,10 @@
  * completions, timers, bottom halves and posted work, and runs coroutines made ready.
  * A completion is always delivered from a turn, never from inside aio_submit(); unless
  * inline_completion asks for that. Then aio_submit() hands the I/O down at once, and calls
- * back whatever has completed by then, its own I/O too, to LOOP_INLINE_MAX submissions
- * inside one another; beyond, the next turn does. It is there to be compared: only callers
- * that expect it may use it.
+ * back whatever has completed by then, its own I/O too: to LOOP_INLINE_MAX submissions
+ * inside one another, and not inside a coroutine, which can't be entered while it runs;
+ * else the next turn does. It is there to be compared: only callers that expect it may use
+ * it.
  *
  * All calls are for the owning thread, but for loop_post() which any thread may use.
  * Under env_sim a turn called from a simulated thread parks it until something of this
@@ -66,6 +67,8 @@ struct loop_stats {
     uint64_t slept, polled; /* waits that slept, and that polling spared */
     uint64_t poll_bound_ns; /* now */
     uint64_t inlined;       /* submissions that completed something inside themselves */
+    uint64_t
+        inline_declined; /* made by a coroutine: its completion would re-enter it */
     unsigned inline_deepest;
 };
 void loop_get_stats(const struct loop *, struct loop_stats *);
