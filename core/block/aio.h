@@ -90,9 +90,17 @@ struct blk_options {
  * reading, exclusive against other writers for write. err: "PATH: ...". */
 int blk_open(struct blk_file **, const char *path, const struct blk_options *,
              struct error *);
+/* Memory that stands for a file, the caller's, of which `size` bytes are the file. Only
+ * the blocking helpers work on it; nothing may be submitted. 0 or -ENOMEM. */
+struct blk_memory {
+    uint8_t *bytes;
+    uint64_t size, cap;
+};
+int blk_open_memory(struct blk_file **, struct env *, struct blk_memory *);
 int blk_close(struct blk_file *); /* 0 or the first error of closing */
 const char *blk_path(const struct blk_file *);
-uint64_t blk_size(const struct blk_file *);  /* bytes, now */
+uint64_t blk_size(const struct blk_file *);      /* bytes, now */
+uint64_t blk_allocated(const struct blk_file *); /* bytes of them that take space */
 bool blk_regular(const struct blk_file *);   /* regular file (grows, can be sparse) */
 unsigned blk_align(const struct blk_file *); /* bytes; 1 when buffered */
 /* Blocking helpers for open, close and whole-image work, on a private sync engine (or the

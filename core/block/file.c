@@ -148,6 +148,18 @@ int blk_open(struct blk_file **out, const char *path, const struct blk_options *
     return 0;
 }
 
+int blk_open_memory(struct blk_file **out, struct env *env, struct blk_memory *m)
+{
+    int ret = allocate(out, "memory");
+
+    if (ret < 0)
+        return ret;
+    (*out)->env = env;
+    (*out)->memory = m;
+    (*out)->regular = true;
+    return 0;
+}
+
 int blk_close(struct blk_file *f)
 {
     struct helper_loop *h;
@@ -191,9 +203,20 @@ uint64_t blk_size(const struct blk_file *f)
 
     if (f->sim)
         return sim_file_size(f->sim);
+    if (f->memory)
+        return f->memory->size;
     if (f->regular)
         return fstat(f->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
     return ioctl(f->fd, BLKGETSIZE64, &size) == 0 ? size : 0;
+}
+
+uint64_t blk_allocated(const struct blk_file *f)
+{
+    struct stat st;
+
+    if (f->sim || f->memory)
+        return blk_size(f);
+    return fstat(f->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
 bool blk_is_data(struct blk_file *f, uint64_t offset, uint64_t *len)
@@ -202,7 +225,7 @@ bool blk_is_data(struct blk_file *f, uint64_t offset, uint64_t *len)
 
     if (f->sim)
         return sim_file_is_data(f->sim, offset, len);
-    if (!f->regular)
+    if (!f->regular || f->memory)
         return true;
     data = lseek(f->fd, at, SEEK_DATA);
     if (data < 0 && errno == ENXIO)
@@ -274,6 +297,8 @@ static int run_blocking(struct blk_file *f, enum aio_op op, uint64_t offset, voi
 
     if (len == 0 && op != AIO_FLUSH)
         return 0;
+    if (f->memory)
+        return memory_io(f->memory, op, offset, buf, len);
     h = helper_get(f);
     if (!h)
         return -ENOMEM;
@@ -304,6 +329,8 @@ int blk_truncate(struct blk_file *f, uint64_t size)
 
     if (f->sim)
         return sim_file_truncate(f->sim, size);
+    if (f->memory)
+        return memory_truncate(f->memory, size);
     do
         ret = ftruncate(f->fd, (off_t)size);
     while (ret < 0 && errno == EINTR);

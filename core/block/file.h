@@ -37,6 +37,7 @@ struct blk_file {
     bool regular, direct;
     atomic_bool no_zero_range; /* the file system said so once */
     struct sim_file *sim;
+    struct blk_memory *memory;
     struct env *env;
     char *path;
     struct blk_shard *shards; /* LOOP_SLOTS */
@@ -66,6 +67,10 @@ static inline void file_count_io(struct blk_file *f, unsigned slot,
     if (aio->metadata)
         file_count(&s->metadata_ios, 1, shared);
 }
+
+/* memory.c: what the blocking helpers do to memory. */
+int memory_io(struct blk_memory *, enum aio_op, uint64_t offset, void *, size_t len);
+int memory_truncate(struct blk_memory *, uint64_t size);
 
 /* filelock.c: the image locks, as QEMU's file-posix takes them. 0, or -errno with err. */
 int filelock_take(int fd, bool write, const char *path, struct error *err);

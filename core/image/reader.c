@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "core/block/aio.h"
 #include "core/image/decompress.h"
@@ -195,12 +194,8 @@ static uint64_t count_used(const struct layer *l, uint64_t most)
  * that QEMU takes, so that both say the same about the same image. */
 static bool preallocated(struct layer *l)
 {
-    struct stat st;
-
     if (l->preallocated == UNKNOWN) {
-        uint64_t bytes =
-            stat(blk_path(l->node->file), &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
-        uint64_t real = bytes >> l->node->header->cluster_bits;
+        uint64_t real = blk_allocated(l->node->file) >> l->node->header->cluster_bits;
         uint64_t most = real * 10 / 9 > real + 2 ? real * 10 / 9 : real + 2;
         l->preallocated = count_used(l, most) >= most ? YES : NO;
     }
