@@ -198,7 +198,9 @@ int ticket_pin(struct qcow2 *, struct qcow2_ticket *, unsigned i,
 void ticket_unpin(struct qcow2 *, struct qcow2_ticket *, unsigned i);
 
 /* metaset.c */
-int metaset_add(struct qcow2 *, uint64_t offset) QCOW2_MUST;
+/* Room for n more, so that adding them cannot fail half way. 0 or -ENOMEM. */
+int metaset_room(struct qcow2 *, uint64_t n) QCOW2_MUST;
+void metaset_add(struct qcow2 *, uint64_t offset); /* there is room */
 void metaset_remove(struct qcow2 *, uint64_t offset);
 bool metaset_has(const struct qcow2 *, uint64_t offset);
 /* Any of the clusters is header, L1, refcount table or snapshot table. */

@@ -21,24 +21,32 @@ static void insert(struct qcow2 *q, uint64_t offset)
     q->metaset[i] = offset;
 }
 
-int metaset_add(struct qcow2 *q, uint64_t offset)
+int metaset_room(struct qcow2 *q, uint64_t n)
 {
-    if ((q->metaset_count + 1) * 2 > q->metaset_cap) {
-        uint64_t *old = q->metaset, cap = q->metaset_cap;
-        uint64_t *mem = calloc(cap ? 2 * cap : 64, sizeof(*mem));
-        if (!mem)
-            return -ENOMEM;
-        q->metaset = mem;
-        q->metaset_cap = cap ? 2 * cap : 64;
-        q->metaset_count = 0;
-        for (uint64_t i = 0; i < cap; i++) {
-            if (old[i])
-                insert(q, old[i]);
-        }
-        free(old);
+    uint64_t *old = q->metaset, was = q->metaset_cap, cap = was ? was : 64;
+
+    while ((q->metaset_count + n) * 2 > cap)
+        cap *= 2;
+    if (cap == was)
+        return 0;
+    uint64_t *mem = calloc(cap, sizeof(*mem));
+    if (!mem)
+        return -ENOMEM;
+    q->metaset = mem;
+    q->metaset_cap = cap;
+    q->metaset_count = 0;
+    for (uint64_t i = 0; i < was; i++) {
+        if (old[i])
+            insert(q, old[i]);
     }
-    insert(q, offset);
+    free(old);
     return 0;
+}
+
+void metaset_add(struct qcow2 *q, uint64_t offset)
+{
+    assert((q->metaset_count + 1) * 2 <= q->metaset_cap);
+    insert(q, offset);
 }
 
 void metaset_remove(struct qcow2 *q, uint64_t offset)

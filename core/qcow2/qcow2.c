@@ -133,8 +133,9 @@ static int load_metaset(struct qcow2 *q, const struct table *t, uint64_t mask,
                              "%s entry %llu: cluster 0x%llx holds other metadata too; "
                              "repair the image (check -r all) before writing to it",
                              name, (unsigned long long)i, (unsigned long long)offset);
-        if (metaset_add(q, offset))
+        if (metaset_room(q, 1))
             return error_set(err, -ENOMEM, "out of memory for the set of tables");
+        metaset_add(q, offset);
     }
     return 0;
 }
@@ -180,8 +181,11 @@ int qcow2_io_done(struct qcow2 *q, const struct qcow2_io *io, int err)
 
     switch (io->op) {
     case QCOW2_READ:
-        if (!s)
-            return err; /* a table, at open */
+        if (!s) { /* a table, at open or for a snapshot */
+            if (err && io->buf == q->snapshot_table)
+                snapshots_free(q);
+            return err;
+        }
         if (err || s->state == SLICE_STALE)
             slice_forget(q, s);
         else

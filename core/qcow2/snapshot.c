@@ -112,6 +112,7 @@ static int phase_active_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     s->l1_entries = q->l1.entries;
     s->buf_len = max64((uint64_t)q->l1.nslices << q->slice_bits, q->slice_size);
     free(s->buf);
+    s->buf = NULL;
     if (posix_memalign((void **)&s->buf, SLICE_MAX, s->buf_len))
         return -ENOMEM;
     memset(s->buf, 0, s->buf_len);
@@ -223,7 +224,10 @@ static int phase_header_table(struct qcow2 *q, struct qcow2_snapshot *s,
     q->snapshot_table = s->buf;
     q->snapshot_table_len = n ? len : 0;
     s->buf = NULL;
-    return snapshot_list_parse(q, q->snapshot_table, n ? len : 0);
+    ret = snapshot_list_parse(q, q->snapshot_table, n ? len : 0);
+    if (ret) /* the next one reads it from the disk, where it is durable */
+        snapshots_free(q);
+    return ret;
 }
 
 static int phase_free_table(struct qcow2 *q, struct qcow2_snapshot *s,
@@ -270,14 +274,9 @@ static int phase_header_l1(struct qcow2 *q, struct qcow2_snapshot *s,
 {
     struct qcow2_header old = q->header;
     struct table table, dead;
-    int ret = 0;
+    int ret = metaset_room(q, s->l1_entries);
 
     (void)need;
-    for (uint64_t i = 0; !ret && i < s->l1_entries; i++) {
-        uint64_t offset = qcow2_be64(s->buf + 8 * i) & QCOW2_OFFSET_MASK;
-        if (offset)
-            ret = metaset_add(q, offset);
-    }
     if (!ret)
         ret = table_init(q, &table, SLICE_L1, s->l1_offset, s->l1_entries);
     if (ret)
@@ -291,6 +290,11 @@ static int phase_header_l1(struct qcow2 *q, struct qcow2_snapshot *s,
         return ret;
     }
     memcpy(table.entry, s->buf, s->l1_entries * 8);
+    for (uint64_t i = 0; i < s->l1_entries; i++) {
+        uint64_t offset = qcow2_be64(s->buf + 8 * i) & QCOW2_OFFSET_MASK;
+        if (offset)
+            metaset_add(q, offset);
+    }
     /* The old one, clean since the sync, is the tree to free. */
     dead = q->l1;
     q->l1 = table;

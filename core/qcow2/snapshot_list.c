@@ -189,6 +189,7 @@ int snapshot_list_build(struct qcow2 *q, struct qcow2_snapshot *s)
     if (len > TABLE_MAX)
         return -EFBIG;
     free(s->buf);
+    s->buf = NULL;
     s->buf_len = max64(round_up(len, 512), 512);
     if (posix_memalign((void **)&s->buf, SLICE_MAX, s->buf_len))
         return -ENOMEM;

@@ -100,7 +100,7 @@ int refblock_make(struct qcow2 *q, struct qcow2_ticket *t, uint64_t cluster,
         if (!take_virgin(q, offset, q->cluster) || q->grow_off)
             return need_zero(m, offset, q->cluster, need);
     }
-    ret = metaset_add(q, offset);
+    ret = metaset_room(q, 1);
     if (ret)
         return ret;
     ret = slice_intend(q, rt);
@@ -113,6 +113,7 @@ int refblock_make(struct qcow2 *q, struct qcow2_ticket *t, uint64_t cluster,
         slice_unintend(q, rt);
         return ret;
     }
+    metaset_add(q, offset);
     count_up(q, s, first);
     slice_unintend(q, s);
     slice_modify(q, rt);
@@ -180,10 +181,8 @@ static int reftable_link(struct qcow2 *q)
     uint64_t old_clusters = q->header.reftable_clusters;
     uint8_t *contents = m->buf + (m->blocks << q->cluster_bits);
     struct table table;
-    int ret = 0;
+    int ret = metaset_room(q, m->blocks);
 
-    for (uint64_t b = 0; !ret && b < m->blocks; b++)
-        ret = metaset_add(q, m->offset + (b << q->cluster_bits));
     if (!ret)
         ret = slice_intend(q, &q->header_slice);
     if (ret)
@@ -195,6 +194,8 @@ static int reftable_link(struct qcow2 *q)
         return ret;
     }
     memcpy(table.entry, contents, m->entries * 8);
+    for (uint64_t b = 0; b < m->blocks; b++)
+        metaset_add(q, m->offset + (b << q->cluster_bits));
     slice_drop(q, m->offset, (m->blocks + m->clusters) << q->cluster_bits);
     reftable_forget(q);
     q->reftable = table;
@@ -265,11 +266,12 @@ static int l2_link(struct qcow2 *q, struct qcow2_ticket *t, uint64_t i, uint64_t
 {
     struct qcow2_slice *l1s = table_slice(q, &q->l1, i);
     uint64_t old = be64toh(q->l1.entry[i]) & QCOW2_OFFSET_MASK;
-    int ret = metaset_add(q, t->table);
+    int ret = metaset_room(q, 1);
     if (!ret)
         ret = slice_intend(q, l1s);
     if (ret)
         return ret;
+    metaset_add(q, t->table);
     slice_drop(q, t->table, t->table_len);
     use_space(q, t, t->table, t->table_len);
     slice_modify(q, l1s);
