@@ -46,6 +46,7 @@ static void fold(struct model *m, uint64_t sector)
         return;
     memcpy(m->base + sector * SECTOR, s->v[s->settled - 1].bytes, SECTOR);
     s->base_group = s->v[s->settled - 1].group;
+    s->base_acked = s->v[s->settled - 1].acked;
     drop_values(s, s->settled);
     s->settled = 0;
 }
@@ -252,6 +253,32 @@ bool model_check(const struct model *m, uint64_t at, uint64_t len, const uint8_t
         buf += n;
     }
     return true;
+}
+
+bool model_check_crashed(const struct model *m, uint64_t at, uint64_t len,
+                         const uint8_t *buf, uint64_t *bad)
+{
+    assert(at % SECTOR == 0 && len % SECTOR == 0);
+    for (uint64_t i = first_of(at); i < end_of(at, len); i++, buf += SECTOR) {
+        unsigned k = m->s[i].settled;
+        while (k <= m->s[i].n && memcmp(candidate(m, i, k), buf, SECTOR))
+            k++;
+        if (k > m->s[i].n) {
+            *bad = i * SECTOR;
+            return false;
+        }
+    }
+    return true;
+}
+
+const uint8_t *model_value_since(const struct model *m, uint64_t sector, uint64_t when)
+{
+    const struct model_sector *s = &m->s[sector];
+
+    if (s->writers || s->base_acked > when ||
+        (s->n && first_candidate(s, when) != s->n))
+        return NULL;
+    return candidate(m, sector, s->n);
 }
 
 void model_adopt(struct model *m, uint64_t at, uint64_t len, const uint8_t *buf)

@@ -36,6 +36,7 @@ struct model_sector {
     uint16_t settled; /* that many of v, from the first, can be folded */
     uint16_t readers, writers;
     uint32_t group, base_group; /* now, or the last; of the base */
+    uint64_t base_acked;
     bool exclusive;
 };
 struct model {
@@ -77,6 +78,13 @@ void model_adopt(struct model *, uint64_t at, uint64_t len, const uint8_t *buf);
 
 /* A flush that began at that time has succeeded. */
 void model_flushed(struct model *, uint64_t began);
+/* What a crash now may leave: each sector whole, as of the last flush or later. Else *bad
+ * is the first sector (a byte's offset) that is neither. */
+bool model_check_crashed(const struct model *, uint64_t at, uint64_t len,
+                         const uint8_t *buf, uint64_t *bad);
+/* The one value that the sector has had since that time; NULL: it changed, is changing, or
+ * nobody knows. Valid until the model changes. */
+const uint8_t *model_value_since(const struct model *, uint64_t sector, uint64_t when);
 /* The image was closed badly: what is not settled may be there or not. Nothing is in
  * flight. */
 void model_crashed(struct model *);

@@ -31,7 +31,7 @@ static void round_of(const struct config *c, uint64_t seed, struct qcow2_stats *
         world_save(&w, image);
         shell(0, "qemu-img check -q -f qcow2 %s", image);
     }
-    guest_compare(&g, image, false);
+    guest_compare(&g, image);
     add_stats(sum, &g.totals);
     guest_free(&g, &w);
 }

@@ -15,7 +15,7 @@ uint64_t world_random(struct world *w, uint64_t below)
     return (z ^ (z >> 31)) % below;
 }
 
-static void reach(struct world *w, uint64_t end)
+void world_reach(struct world *w, uint64_t end)
 {
     if (end > w->cap) {
         uint64_t cap = end * 2;
@@ -36,7 +36,7 @@ void world_load(struct world *w, const char *path)
         abort();
     }
     fseek(f, 0, SEEK_END);
-    reach(w, (uint64_t)ftell(f));
+    world_reach(w, (uint64_t)ftell(f));
     rewind(f);
     size_t got = fread(w->file, 1, w->size, f);
     assert(got == w->size);
@@ -92,6 +92,8 @@ bool world_run(struct world *w, struct task *tasks, unsigned n)
         }
         if (w->verify && w->q)
             qcow2_verify(w->q);
+        if (w->after_step)
+            w->after_step(w);
     }
     w->ntasks = 0;
     return true;
@@ -114,71 +116,33 @@ void world_wake(struct world *w)
     }
 }
 
-/* Index of a new log entry; the log may move, so entries are named by index. */
-static unsigned record(struct world *w, enum host_op op, uint64_t offset, uint64_t len,
-                       const void *data)
+/* What has happened to the file goes to whoever tries crashes: whole sectors of it. */
+static unsigned began(struct world *w, enum crash_op op, uint64_t offset, uint64_t len)
 {
-    if (!w->record)
+    uint64_t start = offset & ~511ull, end = (offset + len + 511) & ~511ull;
+
+    if (!w->crash)
         return 0;
-    if (w->nlog == w->log_cap) {
-        w->log_cap = w->log_cap ? 2 * w->log_cap : 256;
-        w->log = realloc(w->log, w->log_cap * sizeof(*w->log));
-        assert(w->log);
-    }
-    struct host_entry *e = &w->log[w->nlog];
-    *e = (struct host_entry){.op = op, .offset = offset, .len = len};
-    if (data) {
-        e->data = malloc(len);
-        memcpy(e->data, data, len);
-    }
-    return w->nlog++;
+    if (op == CRASH_GROW)
+        return crash_begin(w->crash, op, offset, len, NULL);
+    assert(op != CRASH_WRITE || end <= w->cap);
+    return crash_begin(w->crash, op, start, end - start, w->file + start);
 }
 
-static void completed(struct world *w, unsigned entry)
+static void completed(struct world *w, unsigned id)
 {
-    if (w->record)
-        w->log[entry].completed = true;
-}
-
-uint8_t *world_crash(struct world *w, const uint8_t *base, uint64_t base_size,
-                     uint64_t *size)
-{
-    uint64_t cap = base_size;
-    for (unsigned i = 0; i < w->nlog; i++) {
-        uint64_t end = w->log[i].offset + w->log[i].len;
-        cap = end > cap ? end : cap;
-    }
-    uint8_t *file = calloc(1, cap ? cap : 1);
-    memcpy(file, base, base_size);
-    *size = base_size;
-    uint64_t likely = world_random(w, 5); /* 0: nothing survives .. 4: most does */
-    for (unsigned i = 0; i < w->nlog; i++) {
-        const struct host_entry *e = &w->log[i];
-        for (uint64_t at = 0; at < e->len;) {
-            uint64_t n = 512 - ((e->offset + at) & 511);
-            if (n > e->len - at || e->op == HOST_GROW)
-                n = e->len - at;
-            if (e->durable || world_random(w, 5) < likely) {
-                uint64_t end = e->offset + at + n;
-                if (e->op == HOST_WRITE)
-                    memcpy(file + e->offset + at, e->data + at, n);
-                else if (e->op == HOST_ZERO)
-                    memset(file + e->offset + at, 0, n);
-                *size = end > *size ? end : *size;
-            }
-            at += n;
-        }
-    }
-    return file;
+    if (w->crash)
+        crash_done(w->crash, id);
 }
 
 static int outcome(struct world *w)
 {
-    w->ios++;
-    if (w->fail_at &&
-        (w->ios == w->fail_at || (w->fail_forever && w->ios > w->fail_at)))
-        return w->fail_err;
-    return 0;
+    uint64_t n = ++w->ios;
+    if (!w->fail_at || !(n == w->fail_at || (w->also_at && n == w->also_at) ||
+                         (w->fail_forever && n > w->fail_at)))
+        return 0;
+    w->failures++;
+    return w->fail_err;
 }
 
 int world_read(struct task *t, uint64_t offset, void *buf, uint64_t len)
@@ -199,11 +163,15 @@ int world_write(struct task *t, uint64_t offset, const void *buf, uint64_t len)
     world_pause(t);
     int err = outcome(w);
     if (!err) {
-        unsigned entry = record(w, HOST_WRITE, offset, len, buf);
-        reach(w, offset + len);
+        world_reach(w, offset + len);
         memcpy(w->file + offset, buf, len);
+        unsigned entry = began(w, CRASH_WRITE, offset, len);
         world_pause(t);
         completed(w, entry);
+    } else if (w->fail_torn) {
+        uint64_t half = len / 2 & ~511ull;
+        world_reach(w, offset + half);
+        memcpy(w->file + offset, buf, half);
     }
     return err;
 }
@@ -215,14 +183,11 @@ static int zero_file(struct task *t, uint64_t offset, uint64_t len, bool extend)
     int err = outcome(w);
     if (!err) {
         if (extend)
-            reach(w, offset + len);
+            world_reach(w, offset + len);
         if (offset < w->size)
             memset(w->file + offset, 0,
                    len < w->size - offset ? len : w->size - offset);
-        unsigned entry = record(
-            w, HOST_ZERO, offset,
-            offset >= w->size ? 0 : (len < w->size - offset ? len : w->size - offset),
-            NULL);
+        unsigned entry = began(w, extend ? CRASH_ZERO : CRASH_PUNCH, offset, len);
         world_pause(t);
         completed(w, entry);
     }
@@ -233,16 +198,12 @@ static int zero_file(struct task *t, uint64_t offset, uint64_t len, bool extend)
 static int flush_file(struct task *t)
 {
     struct world *w = t->w;
-    unsigned n = w->nlog;
-    bool *covers = calloc(n + 1, 1);
-    for (unsigned i = 0; i < n; i++)
-        covers[i] = w->log[i].completed;
+    struct crash_flush *f = w->crash ? crash_flush(w->crash) : NULL;
     world_pause(t);
     int err = outcome(w);
     world_pause(t);
-    for (unsigned i = 0; i < n && !err; i++)
-        w->log[i].durable |= covers[i];
-    free(covers);
+    if (f)
+        crash_flushed(w->crash, f, !err);
     return err;
 }
 
@@ -266,6 +227,7 @@ int world_settle(struct task *t, const struct qcow2_need *need)
         break;
     case QCOW2_PUNCH:
         err = zero_file(t, io->offset, io->len, false);
+        t->w->silent += err != 0;
         break;
     case QCOW2_COPY: {
         void *buf = malloc(io->len);
@@ -278,9 +240,10 @@ int world_settle(struct task *t, const struct qcow2_need *need)
     case QCOW2_GROW:
         world_pause(t);
         err = outcome(t->w);
+        t->w->silent += err != 0;
         if (!err) {
-            unsigned entry = record(t->w, HOST_GROW, io->offset, io->len, NULL);
-            reach(t->w, io->offset + io->len);
+            world_reach(t->w, io->offset + io->len);
+            unsigned entry = began(t->w, CRASH_GROW, io->offset, io->len);
             world_pause(t);
             completed(t->w, entry);
         }
@@ -309,8 +272,8 @@ int world_open(struct world *w, struct task *t, unsigned inflight, size_t cache,
     struct qcow2_header h;
     struct qcow2_need need;
     struct qcow2_ticket ticket = {0};
-    struct error err = {""};
-    int ret = qcow2_header_parse(&h, w->file, w->size, w->size, &err);
+    struct error *err = &w->err;
+    int ret = qcow2_header_parse(&h, w->file, w->size, w->size, err);
     if (!ret) {
         struct qcow2_options opt = {.inflight = inflight,
                                     .cache = cache,
@@ -320,13 +283,27 @@ int world_open(struct world *w, struct task *t, unsigned inflight, size_t cache,
                                     .write = true,
                                     .punch = true,
                                     .no_backing = !w->backing};
-        ret = qcow2_open(&w->q, &h, w->file, &opt, &err);
+        ret = qcow2_open(&w->q, &h, w->file, &opt, err);
     }
-    while (!ret && (ret = qcow2_load(w->q, &ticket, &need, &err)) > 0)
+    while (!ret && (ret = qcow2_load(w->q, &ticket, &need, err)) > 0)
         ret = owed(t, ret, &need);
-    if (ret)
-        fprintf(stderr, "open: %s\n", err.msg);
+    if (ret) {
+        qcow2_free(w->q);
+        w->q = NULL;
+    }
     return ret;
+}
+
+/* The file ends there: what growth ahead of need left over goes. */
+static void cut(struct world *w, uint64_t end)
+{
+    if (end < w->size)
+        memset(w->file + end, 0, w->size - end);
+    else
+        world_reach(w, end);
+    w->size = end;
+    if (w->crash)
+        completed(w, crash_begin(w->crash, CRASH_CUT, end, 0, NULL));
 }
 
 int world_close(struct world *w, struct task *t)
@@ -341,10 +318,8 @@ int world_close(struct world *w, struct task *t)
             break;
         }
     }
-    if (!ret && qcow2_file_end(w->q) < w->size)
-        w->size = qcow2_file_end(w->q);
-    else if (!ret)
-        reach(w, qcow2_file_end(w->q));
+    if (!ret)
+        cut(w, qcow2_file_end(w->q));
     qcow2_free(w->q);
     w->q = NULL;
     return ret;
@@ -392,10 +367,11 @@ int guest_read(struct task *t, uint64_t offset, uint8_t *buf, uint64_t len)
         struct qcow2_extent e;
         struct qcow2_need need;
         int ret = qcow2_peek(q, offset, len, &e);
-        while (ret == -EAGAIN || ret > 0) {
+        for (bool map = ret == -EAGAIN; map;) {
             ret = qcow2_map(q, &ticket, offset, len, &e, &need);
-            if (ret > 0 && (ret = owed(t, ret, &need)) == 0)
-                ret = -EAGAIN;
+            map = ret > 0;
+            if (map && (ret = owed(t, ret, &need)) != 0)
+                map = false;
         }
         if (ret)
             return ret;

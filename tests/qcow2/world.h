@@ -11,30 +11,28 @@
 
 #include "core/coroutine/coroutine.h"
 #include "core/qcow2/qcow2.h"
+#include "tests/crash/crash.h"
 
-enum host_op { HOST_WRITE, HOST_ZERO, HOST_GROW };
-struct host_entry { /* one change of the file, for crash images */
-    enum host_op op;
-    uint64_t offset, len;
-    uint8_t *data;
-    bool completed, durable;
-};
 struct world {
     uint64_t rng;
     uint8_t *file;
     uint64_t size, cap; /* of the file, bytes */
     const uint8_t *backing;
     uint64_t backing_size;
-    struct qcow2 *q;
+    struct qcow2 *q;  /* NULL: not open */
+    struct error err; /* why it did not open */
     struct task *tasks;
     unsigned ntasks;
-    uint64_t ios, fail_at; /* the fail_at-th I/O fails with fail_err; 0: none */
+    /* The fail_at-th I/O fails with fail_err (0: none), the also_at-th too, or all from
+     * the first on; of a torn write half is there. */
+    uint64_t ios, fail_at, also_at;
     int fail_err;
-    bool fail_forever;
+    bool fail_forever, fail_torn;
+    unsigned failures, silent; /* I/Os that failed; those whose failure is no loss */
     bool verify;
-    bool record; /* keep a log of changes from base on */
-    struct host_entry *log;
-    unsigned nlog, log_cap;
+    struct crash *crash; /* told of every change of the file; NULL: nobody is */
+    void (*after_step)(struct world *); /* a task ran until it paused; may be NULL */
+    void *opaque;
     uint64_t stop_at; /* world_run() returns when this many I/Os were done; 0: never */
 };
 struct task {
@@ -48,14 +46,11 @@ struct task {
 
 uint64_t world_random(struct world *, uint64_t below);
 void world_load(struct world *, const char *path);
+void world_reach(struct world *, uint64_t end); /* the file is as long, at least */
 void world_save(const struct world *, const char *path);
 /* Runs fn(task) for every task until all are done; aborts on a deadlock. false: stopped
  * by stop_at, the tasks are left where they are. */
 bool world_run(struct world *, struct task *, unsigned n);
-/* What the disk may hold after a crash now: base, every durable change, and of the
- * others a random subset, torn by sectors. The caller frees. */
-uint8_t *world_crash(struct world *, const uint8_t *base, uint64_t base_size,
-                     uint64_t *size);
 /* For tasks: let others run; do what the core needs; a host transfer. */
 void world_pause(struct task *);
 int world_settle(struct task *, const struct qcow2_need *);
