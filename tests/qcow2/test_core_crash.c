@@ -200,5 +200,6 @@ int main(int argc, char **argv)
         printf("%" PRIu64 " workloads are too few for %" PRIu64 " images\n", n, images);
         return 1;
     }
-    return rare_paths() || argc > 2 ? 0 : 1;
+    /* Fewer images need not have been everywhere. */
+    return rare_paths() || images < 500000 ? 0 : 1;
 }
