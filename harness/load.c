@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "harness/crc32c.h"
+#include "harness/vcpu.h"
 
 enum { BUFFER_ALIGN = 4096 };
 
@@ -51,6 +52,8 @@ struct load {
     } snap;
     uint64_t completed;
 
+    struct vcpu *vcpu; /* --global-mutex: it submits and completes; else NULL */
+    unsigned start_depth;
     bool verifying; /* headers in what is written */
     bool check;     /* reads are compared */
     struct verify verify;
@@ -68,7 +71,10 @@ static void submit(struct load *l, struct slot *s)
     r->iovcnt = s->dir == LOAD_READ || s->dir == LOAD_WRITE;
     r->iov = s->dir == LOAD_READ ? &s->read : &s->write;
     l->inflight++;
-    l->o.strategy->submit(l->o.image, r);
+    if (__builtin_expect(!!l->vcpu, 0))
+        vcpu_submit(l->vcpu, r);
+    else
+        l->o.strategy->submit(l->o.image, r);
 }
 
 static void stop(struct load *l, int error, const struct slot *s)
@@ -172,10 +178,9 @@ static void check_read(struct load *l, struct slot *s)
         stop(l, 0, s);
 }
 
-static void done(struct guest_req *r)
+static void finish(struct load *l, struct guest_req *r)
 {
     struct slot *s = (struct slot *)r;
-    struct load *l = s->load;
     uint64_t now = env_now_ns(l->env);
 
     l->inflight--;
@@ -201,6 +206,16 @@ static void done(struct guest_req *r)
         return;
     s->start_ns = now;
     submit(l, s);
+}
+
+static void done(struct guest_req *r)
+{
+    struct load *l = ((struct slot *)r)->load;
+
+    if (__builtin_expect(!!l->vcpu, 0))
+        vcpu_complete(l->vcpu, r);
+    else
+        finish(l, r);
 }
 
 /* ---- what comes next, phase by phase ---- */
@@ -264,26 +279,98 @@ static bool next_last_flush(struct load *l, struct slot *s)
     return true;
 }
 
-/* Starts what fits in flight, then turns the loop until everything has ended. */
-static void turn_until_idle(struct load *l, unsigned depth,
-                            bool (*next)(struct load *, struct slot *))
+static void time_begins(struct load *l)
 {
-    l->next = next;
-    l->stopped = false;
-    for (unsigned i = 0; i < depth && next(l, &l->slot[i]); i++) {
+    const struct job *j = l->o.job;
+    uint64_t now = env_now_ns(l->env);
+
+    l->ramp_end_ns = now + j->ramp_ns;
+    l->deadline_ns = l->ramp_end_ns + j->runtime_ns;
+    if (!j->ramp_ns)
+        start_measuring(l, now);
+    snap_due(l, now);
+}
+
+/* Starts what fits in flight. */
+static bool start(struct load *l)
+{
+    for (unsigned i = 0; i < l->start_depth && l->next(l, &l->slot[i]); i++) {
         l->slot[i].start_ns = env_now_ns(l->env);
         submit(l, &l->slot[i]);
     }
-    while (l->inflight)
-        loop_turn(l->o.loop, true);
+    return l->inflight;
+}
+
+static void begin(struct load *l, unsigned depth,
+                  bool (*next)(struct load *, struct slot *))
+{
+    l->next = next;
+    l->start_depth = depth;
+    l->stopped = false;
+}
+
+static void end(struct load *l)
+{
     l->res->end_ns = env_now_ns(l->env);
     l->res->interrupted = l->o.stop && *l->o.stop;
+}
+
+/* Turns the loop until everything has ended. */
+static void turn_until_idle(struct load *l, unsigned depth,
+                            bool (*next)(struct load *, struct slot *))
+{
+    begin(l, depth, next);
+    start(l);
+    while (l->inflight)
+        loop_turn(l->o.loop, true);
+    end(l);
+}
+
+static bool vcpu_begin(void *opaque)
+{
+    time_begins(opaque);
+    return start(opaque);
+}
+
+static bool vcpu_completed(void *opaque, struct guest_req *r)
+{
+    struct load *l = opaque;
+
+    finish(l, r);
+    return l->inflight;
+}
+
+/* The virtual CPU has the load; the loop has the strategy. */
+static int run_under_global_mutex(struct load *l)
+{
+    struct vcpu_options o = {.mode = (enum vcpu_mode)l->o.job->global_mutex,
+                             .loop = l->o.loop,
+                             .strategy = l->o.strategy,
+                             .image = l->o.image,
+                             .tick_ns = l->o.job->vcpu_tick_ns,
+                             .begin = vcpu_begin,
+                             .completed = vcpu_completed,
+                             .opaque = l,
+                             .late = &l->res->vcpu_late,
+                             .idle = &l->res->vcpu_idle};
+
+    begin(l, l->slots, next_of_workload);
+    struct error err = {""};
+    int ret = vcpu_start(&l->vcpu, &o, &err);
+    if (ret < 0) {
+        snprintf(l->res->error_text, sizeof(l->res->error_text), "%s", err.msg);
+        return l->res->error = ret;
+    }
+    vcpu_finish(l->vcpu);
+    l->vcpu = NULL;
+    end(l);
+    return 0;
 }
 
 int load_run(struct load *l, struct load_result *res)
 {
     const struct job *j = l->o.job;
-    uint64_t now = env_now_ns(l->env);
+    int ret = 0;
 
     l->res = res;
     l->check = l->verifying && !(j->rw.write || j->rw.trim);
@@ -291,13 +378,15 @@ int load_run(struct load *l, struct load_result *res)
     if (l->o.goal)
         *l->o.goal = j->time_based ? 0 : l->left;
     l->timed = j->runtime_ns > 0;
-    l->ramp_end_ns = now + j->ramp_ns;
-    l->deadline_ns = l->ramp_end_ns + j->runtime_ns;
-    if (!j->ramp_ns)
-        start_measuring(l, now);
     l->snapshots = job_snapshots(j);
-    snap_due(l, now);
-    turn_until_idle(l, l->slots, next_of_workload);
+    if (j->global_mutex) {
+        ret = run_under_global_mutex(l);
+    } else {
+        time_begins(l);
+        turn_until_idle(l, l->slots, next_of_workload);
+    }
+    if (ret < 0)
+        return ret;
     l->snapshots = false;
     if (!l->measuring) /* all was over before the ramp was */
         start_measuring(l, env_now_ns(l->env));

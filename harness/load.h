@@ -22,6 +22,7 @@ struct load_result {            /* of the measured part: after ramp_time */
     /* snapshot-every: what making and deleting took, and what the guest's requests took
      * of which any part fell into either */
     struct hist create, delete, during;
+    struct hist vcpu_late, vcpu_idle; /* global-mutex: how late a virtual CPU got it */
     uint64_t start_ns, end_ns;
     int error; /* 0, or the first that a request met: nothing was submitted after it */
     char error_text[128];

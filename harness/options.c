@@ -123,6 +123,11 @@ static const struct option_def defs[] = {
     {"snapshot-every", NULL, EVERY, AT(snapshot_every),
      .help = "make an internal snapshot so often, 500ms or every so many requests, and "
              "delete the one before the last"},
+    {"global-mutex", NULL, CHOICE, AT(global_mutex), .choices = "none|loop|dedicated",
+     .help = "a virtual CPU takes a global mutex to submit and to complete; the loop "
+             "runs under it, or is dedicated and does not"},
+    {"vcpu-tick", NULL, TIME, AT(vcpu_tick_ns),
+     .help = "the virtual CPU computes for so long between two takings (100us)"},
     {"zero_buffers", NULL, FLAG, AT(zero_buffers), .help = "write zeros, not noise"},
     {"numjobs", NULL, COUNT, AT(numjobs), 1, UINT64_MAX, .help = "1"},
     {"kb_base", NULL, COUNT, AT(kb_base), 1000, 1024,
@@ -361,6 +366,7 @@ void job_init(struct job *j)
                       .cache = 32u << 20,
                       .grow = 16u << 20,
                       .waiter_us = 1000,
+                      .vcpu_tick_ns = 100000,
                       .trials = 1,
                       .seed = 1,
                       .turn_probe = true,
@@ -426,6 +432,12 @@ int job_check(const struct job *j, struct error *err)
     if (j->rw.random && j->rw.skip && j->rw.skip > 1u << 30)
         return error_set(err, -EINVAL, "rw: %s: at most 2^30 requests in a row",
                          j->rw.text);
+    if (j->global_mutex && (j->ramp_ns || job_snapshots(j)))
+        return error_set(err, -EINVAL, "global-mutex: does not go with %s",
+                         j->ramp_ns ? "ramp_time" : "snapshot-every");
+    if (j->vcpu_tick_ns < 1000)
+        return error_set(err, -EINVAL, "vcpu-tick: %llu ns: at least 1us",
+                         (unsigned long long)j->vcpu_tick_ns);
     if (j->kb_base != 1000 && j->kb_base != 1024)
         return error_set(err, -EINVAL, "kb_base: 1000 or 1024");
     return 0;

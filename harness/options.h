@@ -53,6 +53,7 @@ struct job { /* strings are owned; NULL: not given */
     char *image, *format, *engine, *filters, *sim_model;
     uint64_t loop, completion, waiter; /* indices of their choices */
     uint64_t poll_us, waiter_us;
+    uint64_t global_mutex, vcpu_tick_ns; /* enum vcpu_mode */
     uint64_t cache, grow, batch, workers, kb_base;
     bool through, punch, allow_write, allow_backing, no_lock, copy;
 

@@ -468,6 +468,8 @@ static void print_tables(const struct view *v)
     print_latency(v, "snapshot/create", "snapshot made in, us");
     print_latency(v, "snapshot/delete", "snapshot deleted in, us");
     print_latency(v, "snapshot/during", "latency meanwhile, us");
+    print_latency(v, "virtual_cpu/late", "virtual CPU late, us");
+    print_latency(v, "virtual_cpu/idle", "virtual CPU late without load, us");
     print_stall(v);
     print_cost(v);
     print_counters(v);

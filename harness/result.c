@@ -134,22 +134,37 @@ static json_t *dir_json(const struct load_result *l, int dir, const struct job *
     return o;
 }
 
+struct part {
+    const char *name;
+    const struct hist *h;
+};
+
+static json_t *parts_json(const struct part *part, unsigned n, const struct job *j,
+                          bool bins)
+{
+    json_t *all = json_object();
+
+    for (; n--; part++) {
+        json_t *o = json_object();
+        set_count(o, "total_ios", part->h->n);
+        json_object_set_new(o, "lat_ns", hist_json(part->h, j, bins));
+        json_object_set_new(all, part->name, o);
+    }
+    return all;
+}
+
 static json_t *snapshot_json(const struct load_result *l, const struct job *j,
                              bool bins)
 {
-    const struct {
-        const char *name;
-        const struct hist *h;
-    } part[] = {{"create", &l->create}, {"delete", &l->delete}, {"during", &l->during}};
-    json_t *all = json_object();
+    const struct part part[] = {
+        {"create", &l->create}, {"delete", &l->delete}, {"during", &l->during}};
+    return parts_json(part, 3, j, bins);
+}
 
-    for (size_t i = 0; i < sizeof(part) / sizeof(part[0]); i++) {
-        json_t *o = json_object();
-        set_count(o, "total_ios", part[i].h->n);
-        json_object_set_new(o, "lat_ns", hist_json(part[i].h, j, bins));
-        json_object_set_new(all, part[i].name, o);
-    }
-    return all;
+static json_t *vcpu_json(const struct load_result *l, const struct job *j, bool bins)
+{
+    const struct part part[] = {{"late", &l->vcpu_late}, {"idle", &l->vcpu_idle}};
+    return parts_json(part, 2, j, bins);
 }
 
 static json_t *total_json(const struct load_result *l)
@@ -304,6 +319,8 @@ static void measured(json_t *o, const struct result *r, const struct trial *t,
         json_object_set_new(o, dir_name[dir], dir_json(r->load, dir, j, bins));
     if (job_snapshots(j))
         json_object_set_new(o, "snapshot", snapshot_json(r->load, j, bins));
+    if (j->global_mutex)
+        json_object_set_new(o, "virtual_cpu", vcpu_json(r->load, j, bins));
     if (t->run->turn_probe)
         json_object_set_new(stall, "turn_ns", hist_json(&r->stall->turn, j, bins));
     if (t->heartbeat) {

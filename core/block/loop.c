@@ -167,6 +167,12 @@ void loop_set_turn_probe(struct loop *loop, void (*fn)(void *, uint64_t), void *
     loop->awake_since_ns = fn ? env_now_ns(loop->env) : 0;
 }
 
+void loop_set_sleep_hook(struct loop *loop, void (*fn)(void *, bool), void *opaque)
+{
+    loop->sleep_hook = fn;
+    loop->sleep_opaque = opaque;
+}
+
 void loop_defer(struct loop *loop, struct loop_bh *bh)
 {
     bh->next = NULL;
@@ -336,8 +342,10 @@ static void sleep_sim(struct loop *loop)
 
 static void wait_step(struct loop *loop, bool block)
 {
-    bool sleep = block && !loop_ready(loop);
+    bool sleep = block && !loop_ready(loop), hook = sleep && loop->sleep_hook;
 
+    if (unlikely(hook))
+        loop->sleep_hook(loop->sleep_opaque, true);
     if (loop->env->simulated) {
         if (!sleep)
             sim_poll(loop->env);
@@ -348,6 +356,8 @@ static void wait_step(struct loop *loop, bool block)
     } else {
         loop->ops->wait(loop->engine, 0);
     }
+    if (unlikely(hook))
+        loop->sleep_hook(loop->sleep_opaque, false);
 }
 
 unsigned loop_turn(struct loop *loop, bool block)

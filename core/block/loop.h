@@ -113,5 +113,10 @@ void loop_work(struct loop *, struct loop_work *);
  * NULL; called after each turn with the nanoseconds from wake-up to going to sleep. */
 void loop_set_turn_probe(struct loop *, void (*fn)(void *opaque, uint64_t busy_ns),
                          void *opaque);
+/* fn, if not NULL, is called before a turn goes to sleep (true) and when it has woken up
+ * (false): for a lock that is held while the loop runs. A turn that does not sleep keeps
+ * it. */
+void loop_set_sleep_hook(struct loop *, void (*fn)(void *opaque, bool asleep),
+                         void *opaque);
 
 #endif

@@ -51,6 +51,8 @@ struct loop {
 
     void (*probe)(void *opaque, uint64_t busy_ns);
     void *probe_opaque;
+    void (*sleep_hook)(void *opaque, bool asleep);
+    void *sleep_opaque;
     uint64_t awake_since_ns;
 
     struct outside *outside; /* NULL: sleeps in the engine's wait */
