@@ -82,6 +82,11 @@ void fault_arm(struct filter *, const struct fault_plan *);
 uint64_t fault_passed(struct filter *, unsigned kinds); /* I/Os of those kinds seen */
 uint64_t fault_hits(struct filter *); /* I/Os it has interfered with */
 
+/* Told of each I/O when it comes and when it is done (result is valid then), one at a
+ * time, from any thread; it must not submit. NULL: nobody is. */
+typedef void record_watcher(void *opaque, const struct aio *, bool done);
+void record_watch(struct filter *, record_watcher *, void *opaque);
+
 struct delay_stats {
     uint64_t count, asked_ns, realised_ns; /* sums over all delayed I/Os */
 };

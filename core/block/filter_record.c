@@ -36,6 +36,8 @@ struct record {
     FILE *out;
     uint64_t begin_ns, seq;
     struct node *free;
+    record_watcher *watcher;
+    void *opaque;
 };
 
 static const char *const op_names[AIO_OPS] = {"read",    "write", "flush",
@@ -94,6 +96,8 @@ static void record_done(struct aio *aio)
     uint64_t now_ns = env_now_ns(aio->loop->env);
 
     env_mutex_lock(r->env, &r->lock);
+    if (r->watcher)
+        r->watcher(r->opaque, aio, true);
     fprintf(r->out,
             "%" PRIu64 " %" PRIu64 " %" PRIu64 " %s %s %" PRIu64 " %" PRIu64 " %d\n",
             n->seq, n->submitted_ns - r->begin_ns, now_ns - r->begin_ns,
@@ -122,6 +126,8 @@ static void record_submit(struct filter *f, struct aio *aio)
     if (n)
         *n = (struct node){
             .record = r, .done = aio->done, .outer = aio->recorded, .seq = r->seq};
+    if (r->watcher)
+        r->watcher(r->opaque, aio, false);
     r->seq++; /* one that could not be recorded leaves a gap */
     env_mutex_unlock(r->env, &r->lock);
     if (n) {
@@ -130,6 +136,16 @@ static void record_submit(struct filter *f, struct aio *aio)
         aio->done = record_done;
     }
     filter_next(f, aio);
+}
+
+void record_watch(struct filter *f, record_watcher *watcher, void *opaque)
+{
+    struct record *r = (struct record *)f;
+
+    env_mutex_lock(r->env, &r->lock);
+    r->watcher = watcher;
+    r->opaque = opaque;
+    env_mutex_unlock(r->env, &r->lock);
 }
 
 const struct filter_ops filter_record = {

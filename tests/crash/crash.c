@@ -46,7 +46,7 @@ struct crash {
     unsigned n, op_cap, ids;
     uint64_t looks;
     bool again; /* more is expected of all images there can be */
-    uint64_t promise;
+    uint64_t promise, flushes;
 
     struct version *version; /* at this point */
     struct cell *cell;
@@ -541,6 +541,10 @@ void crash_point(struct crash *c, const struct expect *e)
 
     if (c->o.budget && c->looks >= c->o.budget)
         return;
+    if (e->model && e->model->flushes != c->flushes) {
+        c->flushes = e->model->flushes;
+        crash_promised(c);
+    }
     make_cells(c);
     unsigned m = c->n - c->always;
     for (unsigned i = 0; i < m; i++)

@@ -51,7 +51,7 @@ void crash_done(struct crash *, unsigned id);
 struct crash_flush;
 struct crash_flush *crash_flush(struct crash *);
 void crash_flushed(struct crash *, struct crash_flush *, bool ok);
-/* More is expected from now on: a guest's flush or a snapshot has succeeded. */
+/* More is expected from now on: a snapshot has succeeded. (A guest's flush is noticed.) */
 void crash_promised(struct crash *);
 /* Aborts on the first image that is not as expected, and leaves it in `broken.qcow2`. */
 void crash_point(struct crash *, const struct expect *);

@@ -116,6 +116,38 @@ void inspect_save(struct inspect *in, const char *path)
     fclose(f);
 }
 
+/* ---- snapshots that come meanwhile ---- */
+
+void expect_begin(struct expect_snapshot *s, const char *name, const struct model *m)
+{
+    *s = (struct expect_snapshot){.began = m->clock};
+    snprintf(s->name, sizeof(s->name), "%s", name);
+    s->known = calloc(m->size / SECTOR, sizeof(*s->known));
+    assert(s->known);
+    for (uint64_t i = 0; i < m->size / SECTOR; i++)
+        s->known[i] = model_value_since(m, i, s->began) != NULL;
+}
+
+void expect_made(struct expect_snapshot *s, const struct model *m)
+{
+    s->bytes = calloc(1, m->size);
+    assert(s->bytes);
+    for (uint64_t i = 0; i < m->size / SECTOR; i++) {
+        const uint8_t *value = model_value_since(m, i, s->began);
+        s->known[i] &= value != NULL;
+        if (s->known[i])
+            memcpy(s->bytes + i * SECTOR, value, SECTOR);
+    }
+    s->must = true;
+}
+
+void expect_free(struct expect_snapshot *s)
+{
+    free(s->bytes);
+    free(s->known);
+    *s = (struct expect_snapshot){.bytes = NULL};
+}
+
 /* ---- reading ---- */
 
 static bool parse(struct memory *m, struct qcow2_header *h)

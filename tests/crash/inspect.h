@@ -18,8 +18,14 @@ struct expect_snapshot {
     char name[16];
     uint8_t *bytes; /* as large as the disk */
     bool *known;    /* by sector; NULL: all */
+    uint64_t began;
     bool must;      /* be there; else it may be, and then holds this */
 };
+/* A snapshot is begun, and has been made: where nothing changed in between it holds just
+ * that. */
+void expect_begin(struct expect_snapshot *, const char *name, const struct model *);
+void expect_made(struct expect_snapshot *, const struct model *);
+void expect_free(struct expect_snapshot *);
 struct expect {
     const struct model *model; /* NULL: whatever the disk holds */
     const struct expect_snapshot *snapshots;

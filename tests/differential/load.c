@@ -356,10 +356,17 @@ static void done(struct guest_req *req)
 
 /* ---- many requests ---- */
 
+static void turn(struct load *l)
+{
+    loop_turn(l->d->loop, true);
+    if (l->after_turn)
+        l->after_turn(l);
+}
+
 static void wait_all(struct load *l)
 {
     while (l->in_flight)
-        loop_turn(l->d->loop, true);
+        turn(l);
 }
 
 static void cancel_one(struct load *l)
@@ -408,7 +415,7 @@ void load_run(struct load *l, unsigned ops)
         if (l->cancels && !load_random(l, 8))
             cancel_one(l);
         if (l->in_flight)
-            loop_turn(l->d->loop, true);
+            turn(l);
         if (l->drains && !load_random(l, 100))
             drain(l);
         if (!load_random(l, 100))

@@ -33,6 +33,8 @@ struct load {
     bool drains, cancels;
     /* Requests may fail. Else only what was cancelled may fail. */
     bool faulty;
+    void (*after_turn)(struct load *); /* of the loop; may be NULL */
+    void *opaque;
 
     uint64_t cluster;     /* from here on private */
     bool discard_ignored; /* version 2 over a backing file */

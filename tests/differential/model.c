@@ -294,6 +294,7 @@ void model_adopt(struct model *m, uint64_t at, uint64_t len, const uint8_t *buf)
 
 void model_flushed(struct model *m, uint64_t began)
 {
+    m->flushes++;
     for (uint64_t i = 0; i < m->size / SECTOR; i++)
         settle(m, i, began);
 }

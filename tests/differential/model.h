@@ -43,8 +43,8 @@ struct model {
     uint64_t size; /* bytes, whole sectors */
     uint8_t *base;
     struct model_sector *s;
-    uint64_t clock, writers; /* counters */
-    bool crash;              /* only a flush settles */
+    uint64_t clock, writers, flushes; /* counters; of flushes that settled things */
+    bool crash;                       /* only a flush settles */
     bool torn; /* a failed write may leave any mixture of old and new bytes */
 };
 

@@ -242,8 +242,6 @@ static int do_flush(struct guest *g, struct task *t)
     if (ret)
         return ret;
     model_flushed(&g->m, began);
-    if (t->w->crash)
-        crash_promised(t->w->crash);
     return 0;
 }
 
@@ -349,8 +347,6 @@ void guest_close(struct task *t)
         abort();
     if (!ret)
         model_flushed(&g->m, g->m.clock);
-    if (!ret && t->w->crash)
-        crash_promised(t->w->crash);
 }
 
 bool guest_run(struct guest *g, struct world *w, void (*fn)(struct task *), unsigned n)

@@ -6,6 +6,7 @@
  * different images there must be.
  */
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,8 +20,6 @@ struct run {
     struct guest g; /* first: it is what tasks get */
     struct expect expect;
     struct expect_snapshot snapshot[SNAPSHOTS];
-    bool *known[SNAPSHOTS];
-    unsigned promised;
 };
 static struct crash_tally tally;
 static struct qcow2_stats sum;
@@ -36,13 +35,10 @@ static void point(struct world *w)
 static void make_snapshot(struct task *t, struct run *r, unsigned i)
 {
     struct expect_snapshot *s = &r->snapshot[i];
-    uint64_t sectors = r->g.size / SECTOR, began = r->g.m.clock;
+    char name[8];
 
-    *s = (struct expect_snapshot){.bytes = NULL};
-    snprintf(s->name, sizeof(s->name), "c%u", i);
-    s->known = r->known[i] = calloc(sectors, 1);
-    for (uint64_t k = 0; k < sectors; k++)
-        s->known[k] = model_value_since(&r->g.m, k, began) != NULL;
+    snprintf(name, sizeof(name), "c%u", i);
+    expect_begin(s, name, &r->g.m);
     r->expect.in_snapshot = true;
     int ret = guest_snapshot(t, QCOW2_SNAPSHOT_CREATE, s->name);
     r->expect.in_snapshot = false;
@@ -50,14 +46,7 @@ static void make_snapshot(struct task *t, struct run *r, unsigned i)
         assert(ret == -ERANGE);
         return;
     }
-    s->bytes = calloc(1, r->g.size);
-    for (uint64_t k = 0; k < sectors; k++) {
-        const uint8_t *value = model_value_since(&r->g.m, k, began);
-        s->known[k] &= value != NULL;
-        if (s->known[k])
-            memcpy(s->bytes + k * SECTOR, value, SECTOR);
-    }
-    s->must = true;
+    expect_made(s, &r->g.m);
     crash_promised(t->w->crash);
 }
 
@@ -144,10 +133,8 @@ static void workload(const struct config *c, uint64_t seed)
         abort();
     for (size_t i = 0; i < sizeof(sum) / sizeof(uint64_t); i++)
         ((uint64_t *)&sum)[i] += ((uint64_t *)&r.g.totals)[i];
-    for (unsigned i = 0; i < SNAPSHOTS; i++) {
-        free(r.snapshot[i].bytes);
-        free(r.known[i]);
-    }
+    for (unsigned i = 0; i < SNAPSHOTS; i++)
+        expect_free(&r.snapshot[i]);
     crash_free(w.crash);
     inspect_free(in);
     guest_free(&r.g, &w);
