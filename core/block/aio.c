@@ -147,8 +147,10 @@ void aio_finish(struct aio *aio, int result)
     aio->result = result;
     aio->state = 0; /* nothing to cancel any more */
     aio_queue_push(&loop->completed, aio);
-    if (unlikely(loop->env->simulated))
+    if (unlikely(loop->env->simulated)) {
+        sim_push(loop->env, &loop->completed, aio);
         sim_gate_open(loop->env, &loop->gate);
+    }
 }
 
 static void again(struct loop *loop, struct aio *aio)
@@ -197,6 +199,8 @@ void engine_complete(struct aio *aio, int64_t moved)
 
 static void delivered(struct aio *aio)
 {
+    if (unlikely(aio->loop->env->simulated))
+        sim_pop(aio->loop->env, &aio->loop->completed, aio);
     if (unlikely(aio->flags & (AIO_COUNTED | AIO_TRACKED)))
         align_leave(aio);
     aio->state = AIO_DONE;

@@ -122,6 +122,10 @@ void engine_note(struct engine *, const char *fmt, ...)
  * aio is the loop's again; the engine has done --inflight. */
 void engine_complete(struct aio *, int64_t moved);
 
+/* The I/O that an event of the sim engine completes; NULL: the event is something else. */
+struct sim_event;
+const struct aio *sim_event_aio(const struct sim_event *);
+
 /* What of it is still to be moved. iov[..*cnt] stays valid until it completes. */
 enum { AIO_PARTIAL = 1 }; /* aio.flags: moved > 0 or the piece is limited */
 size_t engine_piece_partial(struct aio *, const struct iovec **iov, int *cnt,

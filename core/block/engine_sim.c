@@ -256,13 +256,40 @@ static bool misaligned(struct aio *a)
     return false;
 }
 
+#define TOUCH_BYTES 512 /* I/Os that share no sector commute */
+#define SIZE_PART UINT64_MAX
+
+/* Which parts of the file the I/O reads or changes, its size included. */
+static void touch(struct env *env, struct aio *a)
+{
+    struct sim_file *f = blk_sim(a->file);
+    uint64_t end = a->offset + a->len, size = sim_file_size(f);
+    bool reads = a->op == AIO_READ;
+
+    if (a->op == AIO_FLUSH)
+        return;
+    if (end > size || a->op == AIO_GROW)
+        sim_touch_part(env, f, SIZE_PART, !reads);
+    if (a->op == AIO_GROW)
+        return;
+    for (uint64_t at = a->offset / TOUCH_BYTES; at * TOUCH_BYTES < end; at++)
+        sim_touch_part(env, f, at, !reads);
+}
+
 static void finish(struct sim_event *ev)
 {
     struct aio *a = aio_of(ev);
     struct sim_engine *e = a->engine_data;
 
     e->engine.inflight--;
+    if (sim_history_kept(e->engine.env))
+        touch(e->engine.env, a);
     engine_complete(a, misaligned(a) ? -EINVAL : sim_file_io(a));
+}
+
+const struct aio *sim_event_aio(const struct sim_event *ev)
+{
+    return ev->fn == finish ? aio_of((struct sim_event *)ev) : NULL;
 }
 
 static void sim_submit(struct engine *engine, struct aio_queue *q, unsigned max)

@@ -200,11 +200,13 @@ void loop_post(struct loop *loop, struct loop_bh *bh)
     do
         bh->next = first;
     while (!atomic_compare_exchange_weak(&loop->posted, &first, bh));
-    if (loop->env->simulated)
+    if (loop->env->simulated) {
+        sim_push(loop->env, &loop->posted, bh);
         sim_gate_open(loop->env, &loop->gate);
-    else if (atomic_load(&loop->sleeping) &&
-             (how = atomic_exchange(&loop->sleeping, 0)))
+    } else if (atomic_load(&loop->sleeping) &&
+               (how = atomic_exchange(&loop->sleeping, 0))) {
         wake(loop, how);
+    }
 }
 
 /* Posts become bottom halves, oldest first. */
@@ -221,6 +223,8 @@ static void take_posts(struct loop *loop)
     }
     for (bh = oldest; bh; bh = next) {
         next = bh->next;
+        if (unlikely(loop->env->simulated))
+            sim_pop(loop->env, &loop->posted, bh);
         loop_defer(loop, bh);
     }
 }
@@ -249,6 +253,14 @@ bool loop_ready(struct loop *loop)
            (co_has_ready() && !co_in());
 }
 
+/* Simulated: what now runs has found the completions that there were, and no more. One
+ * that comes later makes a difference from here on. */
+static void found_no_more(struct loop *loop)
+{
+    if (unlikely(loop->env->simulated))
+        sim_mark(loop->env, 1);
+}
+
 static unsigned run_callbacks(struct loop *loop)
 {
     unsigned ran = aio_deliver(loop), bhs;
@@ -261,11 +273,14 @@ static unsigned run_callbacks(struct loop *loop)
         struct loop_bh *bh = loop->bh_head;
         loop->bh_head = bh->next;
         loop->bh_count--;
+        found_no_more(loop);
         bh->fn(bh);
     }
     ran += aio_deliver(loop); /* what posts completed */
-    if (co_has_ready() && !co_in() && co_run_ready())
-        ran++;
+    if (co_has_ready() && !co_in()) {
+        found_no_more(loop);
+        ran += co_run_ready();
+    }
     return ran;
 }
 

@@ -63,6 +63,7 @@ struct env_ops {
     void (*cond_broadcast)(struct env *, struct env_cond *);
     void (*step)(struct env *,
                  uint64_t cost_ns); /* simulated CPU cost; real: nothing */
+    void (*touch)(struct env *, const void *object); /* simulated only */
     void (*destroy)(struct env *);
 };
 struct env {
@@ -91,6 +92,13 @@ static inline void env_step(struct env *e, uint64_t cost_ns)
 {
     if (e->simulated)
         e->ops->step(e, cost_ns);
+}
+/* The caller touches what others touch without a lock of env's: an atomic. For searches
+ * over schedules: such steps don't commute. Real: nothing. */
+static inline void env_touch(struct env *e, const void *object)
+{
+    if (e->simulated)
+        e->ops->touch(e, object);
 }
 /* fn(arg) runs in a thread of its own. The struct stays put until joined. 0 or -errno. */
 int env_thread_start(struct env *, struct env_thread *, void (*fn)(void *), void *arg);

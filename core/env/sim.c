@@ -5,7 +5,9 @@
  *  1. Exactly one actor is current. Every other one is either on the runnable list or
  *     waits, with wait.what set, in a queue or at a gate whose owner will put it back.
  *  2. An event is idle (slot 0), in the heap (slot: its index), or in the due list.
- *  3. Control changes hands in pick_next() only, and every choice goes through choose().
+ *  3. Control changes hands in pick_next() only, and every choice goes through sim_choose_kind().
+ *  4. What an actor or event learns of another goes through touch(), a wake-up, or a
+ *     queue that its owner announces (sim_push): then the history is complete.
  *
  * A thread mutex isn't handed over: unlock wakes one waiter, and whoever the scheduler
  * runs first takes it, as with POSIX. So every order that a machine allows can come.
@@ -14,192 +16,26 @@
  * current actor goes on until it waits, then the one that has been runnable longest, then
  * events in the order they were scheduled.
  */
-#include "core/env/sim.h"
-#include "core/coroutine/world.h"
-#include "core/env/random.h"
+#include "core/env/sim_int.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct actor {
-    struct co_world world;
-    struct env_thread *thread; /* NULL: the root */
-    unsigned id;               /* 0: the root; threads in order of their start */
-    unsigned held;             /* mutexes and locks */
-    bool done;
-    struct env_queue joiners;
-    struct actor *next;     /* in the queue that it waits in */
-    struct actor *all_next; /* of all that live */
-    struct {
-        const char *what;
-        const void *on;
-    } wait; /* what NULL: it doesn't */
-};
-
-struct world {
-    struct env env;
-    uint64_t now_ns, seq, trace;
-    uint64_t random, choice, latency; /* streams */
-    unsigned (*chooser)(void *opaque, unsigned n);
-    void *chooser_opaque;
-    struct actor root, *current, *all;
-    unsigned ids;
-    bool in_event;
-    struct actor **runnable;
-    struct sim_event **heap,
-        **due; /* heap[1..]: by time, then by order of scheduling */
-    unsigned runnable_n, heap_n, due_n;
-    unsigned runnable_max, heap_max, due_max;
-    struct sim_slot files;
-};
-
-#define DUE UINT32_MAX /* slot of an event that is due */
-
-static struct world *world_of(struct env *env)
-{
-    assert(env->simulated);
-    return (struct world *)env;
-}
-
-static void note(struct world *w, uint64_t what)
-{
-    w->trace = splitmix_mix(w->trace + SPLITMIX_GAMMA + what);
-}
-
-/* Room for one more. Out of memory ends the simulation: it has no meaning then. */
-static void *grown(void *array, unsigned n, unsigned *max, size_t size)
-{
-    if (n < *max)
-        return array;
-    *max = *max ? 2 * *max : 64;
-    array = realloc(array, *max * size);
-    if (!array)
-        abort();
-    return array;
-}
-
-/* --- choice -------------------------------------------------------------------------- */
-
-static unsigned sim_choose(struct env *env, unsigned n)
-{
-    struct world *w = world_of(env);
-    unsigned i;
-
-    assert(n > 0);
-    if (n == 1)
-        return 0;
-    if (w->chooser)
-        i = w->chooser(w->chooser_opaque, n);
-    else
-        i = (unsigned)(((unsigned __int128)splitmix_next(&w->choice) * n) >> 64);
-    assert(i < n);
-    note(w, i);
-    return i;
-}
-
-/* --- events -------------------------------------------------------------------------- */
-
-static bool earlier(const struct sim_event *a, const struct sim_event *b)
-{
-    return a->when_ns != b->when_ns ? a->when_ns < b->when_ns : a->seq < b->seq;
-}
-
-static void heap_set(struct world *w, unsigned slot, struct sim_event *ev)
-{
-    w->heap[slot] = ev;
-    ev->slot = slot;
-}
-
-/* Puts ev where it belongs, slot being free: up towards the root, or down. */
-static void heap_place(struct world *w, unsigned slot, struct sim_event *ev)
-{
-    while (slot > 1 && earlier(ev, w->heap[slot / 2])) {
-        heap_set(w, slot, w->heap[slot / 2]);
-        slot /= 2;
-    }
-    for (;;) {
-        unsigned child = 2 * slot;
-        if (child > w->heap_n)
-            break;
-        if (child < w->heap_n && earlier(w->heap[child + 1], w->heap[child]))
-            child++;
-        if (!earlier(w->heap[child], ev))
-            break;
-        heap_set(w, slot, w->heap[child]);
-        slot = child;
-    }
-    heap_set(w, slot, ev);
-}
-
-static void heap_remove(struct world *w, struct sim_event *ev)
-{
-    unsigned slot = ev->slot;
-    struct sim_event *last = w->heap[w->heap_n--];
-
-    if (last != ev)
-        heap_place(w, slot, last);
-    ev->slot = 0;
-}
-
-static struct sim_event *due_remove(struct world *w, unsigned i)
-{
-    struct sim_event *ev = w->due[i];
-
-    memmove(&w->due[i], &w->due[i + 1], (--w->due_n - i) * sizeof(*w->due));
-    ev->slot = 0;
-    return ev;
-}
-
-static void gather_due(struct world *w)
-{
-    while (w->heap_n && w->heap[1]->when_ns <= w->now_ns) {
-        struct sim_event *ev = w->heap[1];
-        heap_remove(w, ev);
-        w->due = grown(w->due, w->due_n, &w->due_max, sizeof(*w->due));
-        w->due[w->due_n++] = ev;
-        ev->slot = DUE;
-    }
-}
-
-bool sim_cancel(struct env *env, struct sim_event *ev)
-{
-    struct world *w = world_of(env);
-
-    if (!ev->slot)
-        return false;
-    if (ev->slot != DUE) {
-        heap_remove(w, ev);
-        return true;
-    }
-    for (unsigned i = 0; i < w->due_n; i++)
-        if (w->due[i] == ev) {
-            due_remove(w, i);
-            return true;
-        }
-    abort(); /* invariant 2 */
-}
-
-void sim_schedule(struct env *env, struct sim_event *ev, uint64_t when_ns)
-{
-    struct world *w = world_of(env);
-
-    sim_cancel(env, ev);
-    ev->when_ns = when_ns;
-    ev->seq = ++w->seq;
-    w->heap = grown(w->heap, w->heap_n + 1, &w->heap_max, sizeof(*w->heap));
-    heap_place(w, ++w->heap_n, ev);
-}
-
 static void fire(struct world *w, struct sim_event *ev)
 {
     note(w, w->now_ns);
     assert(!w->in_event);
+    tell(w, SIM_FIRES, ev, NULL);
     w->in_event = true;
+    if (w->history) {
+        w->event_past = history_of(w->history, ev);
+        w->past = &w->event_past;
+    }
     ev->fn(ev);
+    w->past = &w->current->past;
     w->in_event = false;
 }
 
@@ -215,6 +51,8 @@ static void print_actor(const struct actor *a)
 
 __attribute__((noreturn, cold)) static void deadlock(struct world *w)
 {
+    if (w->stuck)
+        w->stuck(w->stuck_opaque);
     fprintf(stderr,
             "simulation: deadlock at %" PRIu64 " ns: nothing can run, nothing is "
             "scheduled, and\n",
@@ -240,15 +78,16 @@ static void make_runnable(struct world *w, struct actor *a)
 {
     a->wait.what = NULL;
     w->runnable =
-        grown(w->runnable, w->runnable_n, &w->runnable_max, sizeof(struct actor *));
+        sim_grown(w->runnable, w->runnable_n, &w->runnable_max, sizeof(struct actor *));
     w->runnable[w->runnable_n++] = a;
 }
 
-/* Lets events happen until an actor is picked; that one is current. */
-static struct actor *pick_next(struct world *w)
+/* Lets events happen until an actor is picked; that one is current. goes_on: the one that
+ * is, which could. */
+static struct actor *pick_next(struct world *w, bool goes_on)
 {
-    for (;;) {
-        gather_due(w);
+    for (;; goes_on = false) {
+        sim_gather_due(w);
         unsigned n = w->runnable_n + w->due_n;
         if (n == 0) {
             if (!w->heap_n)
@@ -256,23 +95,25 @@ static struct actor *pick_next(struct world *w)
             w->now_ns = w->heap[1]->when_ns;
             continue;
         }
-        unsigned i = sim_choose(&w->env, n);
+        unsigned i = sim_choose_kind(w, n, SIM_NEXT, goes_on);
         if (i >= w->runnable_n) {
-            fire(w, due_remove(w, i - w->runnable_n));
+            fire(w, sim_due_remove(w, i - w->runnable_n));
             continue;
         }
         struct actor *a = w->runnable[i];
         memmove(&w->runnable[i], &w->runnable[i + 1],
                 (--w->runnable_n - i) * sizeof(struct actor *));
         w->current = a;
+        w->past = &a->past;
+        tell(w, SIM_RUNS, NULL, NULL);
         return a;
     }
 }
 
-static void switch_from(struct world *w, struct actor *self)
+static void switch_from(struct world *w, struct actor *self, bool goes_on)
 {
     assert(!w->in_event); /* events may not wait */
-    struct actor *next = pick_next(w);
+    struct actor *next = pick_next(w, goes_on);
 
     if (next != self)
         co_world_switch(&self->world, &next->world);
@@ -284,8 +125,8 @@ static bool alone(struct world *w)
            (!w->heap_n || w->heap[1]->when_ns > w->now_ns);
 }
 
-/* A scheduling point of an actor that could go on. It comes first in the choice. */
-static void point(struct world *w)
+/* The current actor could go on: it comes first in the choice. */
+static void give_way(struct world *w)
 {
     struct actor *self = w->current;
 
@@ -295,7 +136,15 @@ static void point(struct world *w)
     memmove(&w->runnable[1], &w->runnable[0],
             (w->runnable_n - 1) * sizeof(struct actor *));
     w->runnable[0] = self;
-    switch_from(w, self);
+    switch_from(w, self, true);
+}
+
+/* A scheduling point that the actor's own program has, whatever the others do. */
+static void point(struct world *w)
+{
+    if (w->history) /* how far it is */
+        *w->past = history_mix(*w->past, POINT);
+    give_way(w);
 }
 
 /* The current actor waits; whoever ends the wait has been told of it. */
@@ -305,7 +154,8 @@ static void block(struct world *w, const char *what, const void *on)
 
     self->wait.what = what;
     self->wait.on = on;
-    switch_from(w, self);
+    tell(w, SIM_WAITS, NULL, what);
+    switch_from(w, self, false);
 }
 
 static void queue_push(struct env_queue *q, struct actor *a)
@@ -318,8 +168,9 @@ static void queue_push(struct env_queue *q, struct actor *a)
     q->tail = a;
 }
 
-/* Any of those that wait may be the one to go on. */
-static void wake_any(struct world *w, struct env_queue *q)
+/* Any of those that wait may be the one to go on. told: it learns what the waker knows;
+ * else it only gets to try again what it tried. */
+static void wake_any(struct world *w, struct env_queue *q, bool told)
 {
     struct actor *a, *prev = NULL;
     unsigned n = 0;
@@ -329,8 +180,11 @@ static void wake_any(struct world *w, struct env_queue *q)
     if (!n)
         return;
     a = q->head;
-    for (unsigned i = sim_choose(&w->env, n); i--; a = a->next)
+    w->wake_from = q;
+    for (unsigned i = sim_choose_kind(w, n, SIM_WAKE, false); i--; a = a->next)
         prev = a;
+    if (told)
+        history_join(&a->past, *w->past);
     if (prev)
         prev->next = a->next;
     else
@@ -340,10 +194,12 @@ static void wake_any(struct world *w, struct env_queue *q)
     make_runnable(w, a);
 }
 
-static void wake_all(struct world *w, struct env_queue *q)
+static void wake_all(struct world *w, struct env_queue *q, bool told)
 {
     for (struct actor *a = q->head, *next; a; a = next) {
         next = a->next;
+        if (told)
+            history_join(&a->past, *w->past);
         make_runnable(w, a);
     }
     q->head = q->tail = NULL;
@@ -355,8 +211,8 @@ void sim_gate_wait(struct env *env, struct sim_gate *g, const char *what)
 {
     struct world *w = world_of(env);
 
-    if (g->open)
-        point(w);
+    if (g->open) /* a point, but one that another order may not have */
+        give_way(w);
     while (!g->open) {
         assert(!g->waiter);
         g->waiter = w->current;
@@ -384,10 +240,10 @@ void sim_poll(struct env *env)
     if (alone(w))
         return;
     make_runnable(w, w->current); /* last in the choice: a poll gives way */
-    switch_from(w, w->current);
+    switch_from(w, w->current, false);
 }
 
-/* --- mutexes, locks and conditions ---------------------------------------------------------- */
+/* --- mutexes, locks and conditions --------------------------------------------------- */
 
 static void take(struct world *w, struct env_mutex *m)
 {
@@ -398,6 +254,7 @@ static void take(struct world *w, struct env_mutex *m)
     }
     m->owner = w->current;
     w->current->held++;
+    touch(w, m);
 }
 
 static void drop(struct world *w, struct env_mutex *m)
@@ -405,7 +262,8 @@ static void drop(struct world *w, struct env_mutex *m)
     assert(m->owner == w->current);
     m->owner = NULL;
     w->current->held--;
-    wake_any(w, &m->waiters);
+    touch(w, m);
+    wake_any(w, &m->waiters, false);
 }
 
 static void sim_mutex_lock(struct env *env, struct env_mutex *m)
@@ -436,6 +294,7 @@ static void sim_rwlock_shared(struct env *env, struct env_rwlock *l)
     }
     l->shared++;
     w->current->held++;
+    sim_touch_part(env, l, 0, false); /* those who share it don't see each other */
 }
 
 static void sim_rwlock_exclusive(struct env *env, struct env_rwlock *l)
@@ -450,6 +309,7 @@ static void sim_rwlock_exclusive(struct env *env, struct env_rwlock *l)
     }
     l->owner = w->current;
     w->current->held++;
+    touch(w, l);
 }
 
 /* Not handed over, as a mutex isn't: all that wait may try. */
@@ -458,13 +318,14 @@ static void sim_rwlock_unlock(struct env *env, struct env_rwlock *l)
     struct world *w = world_of(env);
 
     assert(l->owner ? l->owner == w->current && !l->shared : l->shared > 0);
+    sim_touch_part(env, l, 0, l->owner);
     if (l->owner)
         l->owner = NULL;
     else
         l->shared--;
     w->current->held--;
     if (!l->shared)
-        wake_all(w, &l->waiters);
+        wake_all(w, &l->waiters, false);
     point(w);
 }
 
@@ -472,6 +333,7 @@ static void sim_cond_wait(struct env *env, struct env_cond *c, struct env_mutex 
 {
     struct world *w = world_of(env);
 
+    touch(w, c);
     queue_push(&c->waiters, w->current);
     drop(w, m);
     block(w, "condition", c);
@@ -482,7 +344,8 @@ static void sim_cond_signal(struct env *env, struct env_cond *c)
 {
     struct world *w = world_of(env);
 
-    wake_any(w, &c->waiters);
+    touch(w, c);
+    wake_any(w, &c->waiters, true);
     point(w);
 }
 
@@ -490,7 +353,8 @@ static void sim_cond_broadcast(struct env *env, struct env_cond *c)
 {
     struct world *w = world_of(env);
 
-    wake_all(w, &c->waiters);
+    touch(w, c);
+    wake_all(w, &c->waiters, true);
     point(w);
 }
 
@@ -504,9 +368,10 @@ static struct co_world *actor_main(void *opaque)
     self->thread->fn(self->thread->arg);
     assert(!self->held);
     note(w, self->id);
+    touch(w, self);
     self->done = true;
-    wake_all(w, &self->joiners);
-    return &pick_next(w)->world;
+    wake_all(w, &self->joiners, true);
+    return &pick_next(w, false)->world;
 }
 
 static int sim_thread_start(struct env *env, struct env_thread *t)
@@ -517,7 +382,8 @@ static int sim_thread_start(struct env *env, struct env_thread *t)
     if (!a)
         return -ENOMEM;
     a->thread = t;
-    a->id = ++w->ids;
+    a->id = w->all == &w->root ? w->ids = 1 : ++w->ids;
+    a->past = history_mix(*w->past, a->id);
     int ret = co_world_create(&a->world, actor_main, a);
     if (ret < 0) {
         free(a);
@@ -542,6 +408,7 @@ static void sim_thread_join(struct env *env, struct env_thread *t)
         block(w, "the end of thread", (const void *)(uintptr_t)a->id);
     }
     assert(a->done);
+    touch(w, a);
     for (p = &w->all; *p != a; p = &(*p)->all_next)
         ;
     *p = a->all_next;
@@ -573,13 +440,13 @@ static void sim_step(struct env *env, uint64_t cost_ns)
     world_of(env)->now_ns += cost_ns;
 }
 
-void sim_set_chooser(struct env *env, unsigned (*fn)(void *opaque, unsigned n),
-                     void *opaque)
+unsigned sim_threads(struct env *env)
 {
-    struct world *w = world_of(env);
+    unsigned n = 0;
 
-    w->chooser = fn;
-    w->chooser_opaque = opaque;
+    for (const struct actor *a = world_of(env)->all; a; a = a->all_next)
+        n += a->thread != NULL;
+    return n;
 }
 
 static void sim_destroy(struct env *env)
@@ -590,6 +457,7 @@ static void sim_destroy(struct env *env)
     assert(w->all == &w->root && !w->root.all_next); /* all threads are joined */
     if (w->files.free)
         w->files.free(w->files.data);
+    sim_keep_history(env, false);
     free(w->runnable);
     free(w->heap);
     free(w->due);
@@ -613,6 +481,7 @@ static const struct env_ops sim_ops = {
     .cond_signal = sim_cond_signal,
     .cond_broadcast = sim_cond_broadcast,
     .step = sim_step,
+    .touch = sim_touch,
     .destroy = sim_destroy,
 };
 
@@ -628,5 +497,6 @@ struct env *env_sim(uint64_t seed)
     w->choice = splitmix_next(&seed);
     w->latency = splitmix_next(&seed);
     w->current = w->all = &w->root;
+    w->past = &w->root.past;
     return &w->env;
 }

@@ -68,6 +68,52 @@ uint64_t sim_random(struct env *);
 void sim_set_chooser(struct env *, unsigned (*fn)(void *opaque, unsigned n),
                      void *opaque);
 
+/* What is being chosen: while the chooser runs. An actor is the root (0) or a thread, by
+ * order of start. */
+enum sim_kind {
+    SIM_NEXT, /* what comes next: the actors that can run, then the events that are due */
+    SIM_WAKE, /* which of the actors that wait for one thing is woken */
+    SIM_OTHER /* an env_choose() */
+};
+struct sim_choice {
+    enum sim_kind kind;
+    unsigned current; /* the actor that runs, or ran last */
+    bool goes_on; /* NEXT: option 0 is that one: another before it is a pre-emption */
+};
+const struct sim_choice *sim_choice(struct env *);
+/* NEXT, WAKE: option i is this event, or (*event NULL) this actor. */
+unsigned sim_option(struct env *, unsigned i, const struct sim_event **event);
+
+/* fn hears of what happens; it changes nothing. */
+struct sim_news {
+    enum { SIM_SCHEDULED, SIM_FIRES, SIM_RUNS, SIM_WAITS } what;
+    unsigned actor;                /* that does it, or runs while it happens */
+    const struct sim_event *event; /* SCHEDULED, FIRES */
+    const char *waits_for;         /* WAITS: "mutex", "condition", ... */
+};
+void sim_set_watcher(struct env *, void (*fn)(void *opaque, const struct sim_news *),
+                     void *opaque);
+
+/* fn is called, and need not return, when nothing can run and nothing is scheduled. */
+void sim_set_stuck(struct env *, void (*fn)(void *opaque), void *opaque);
+unsigned sim_threads(struct env *); /* that live */
+
+/* The history of what happens (core/env/history.h), for searches that leave out schedules
+ * which differ in the order of independent steps only. Kept from now on, from nothing; or
+ * not any more. false: no memory. Whoever shares something without a lock says so
+ * (env_touch); the rest is known here. */
+bool sim_keep_history(struct env *, bool keep);
+bool sim_history_kept(struct env *);
+/* While it is kept: equal in two runs that have done the same so far, in any order that
+ * makes no difference: all that can come now is the same, too. */
+uint64_t sim_state_hash(struct env *);
+void sim_touch_part(struct env *, const void *object, uint64_t part, bool write);
+/* item goes into a queue with one reader, who takes the oldest first. */
+void sim_push(struct env *, const void *queue, const void *item);
+void sim_pop(struct env *, const void *queue, const void *item);
+/* A step of the running actor that depends on what it didn't find, or on a choice. */
+void sim_mark(struct env *, uint64_t what);
+
 /* A place for the simulated files (engine_sim.c), which live as long as the world. */
 struct sim_slot {
     void *data;

@@ -310,6 +310,7 @@ void tp_cancel(struct strategy_image *image, struct guest_req *g)
     if (!r)
         return;
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
+    env_touch(image->env, &r->cancelled);
     env_mutex_lock(image->env, &image->pool_lock);
     struct tp_worker *w = r->worker;
     bool post = w && !w->nudged;

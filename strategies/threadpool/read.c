@@ -73,8 +73,11 @@ int tp_map(struct tp_request *r, struct node *node, uint64_t guest, uint64_t len
 
 void tp_unmap(struct where *where)
 {
+    if (!where->ext.pinned)
+        return;
     /* Letting go needs no lock, telling who waits for it does. */
-    if (where->ext.pinned && qcow2_unmap(where->node->core, &where->ext)) {
+    env_touch(where->node->image->env, &where->node->lock);
+    if (qcow2_unmap(where->node->core, &where->ext)) {
         tp_begin(where->node);
         tp_end(where->node);
     }

@@ -39,6 +39,7 @@ int tp_settle(struct tp_request *r, struct node *node, int verdict)
         tp_sleep(r, node);
     else
         ret = tp_owed(r, node);
+    env_touch(r->image->env, &r->cancelled);
     return ret == 0 && r->cancelled ? -ECANCELED : ret;
 }
 
@@ -114,6 +115,7 @@ int tp_owed(struct tp_request *r, struct node *node)
 /* Guest data, without the lock. */
 int tp_transfer(struct tp_request *r)
 {
+    env_touch(r->image->env, &r->cancelled);
     if (r->cancelled)
         return -ECANCELED;
     r->transfers = true;
