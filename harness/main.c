@@ -15,6 +15,7 @@ static const struct command {
     {"img", cmd_img, "create, info, check, map, compare, convert images"},
     {"strategies", cmd_strategies, "list the strategies and their settings"},
     {"engines", cmd_engines, "list the I/O engines and whether they work here"},
+    {"explore", cmd_explore, "try every schedule of a few operations, in virtual time"},
     {"microbench", cmd_microbench,
      "measure what the coroutine runtime, or an I/O, costs"},
 };

@@ -76,7 +76,7 @@ void tp_unmap(struct where *where)
     if (!where->ext.pinned)
         return;
     /* Letting go needs no lock, telling who waits for it does. */
-    env_touch(where->node->image->env, &where->node->lock);
+    env_touch(where->node->image->env, &where->node->guard->lock);
     if (qcow2_unmap(where->node->core, &where->ext)) {
         tp_begin(where->node);
         tp_end(where->node);

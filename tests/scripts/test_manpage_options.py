@@ -31,7 +31,7 @@ class ManPage(unittest.TestCase):
         img = re.findall(r'^  ([a-z]+)$', help_of('img'), re.MULTILINE)
         assert img, 'img --help lists no commands'
         commands = [(), ('run',), ('strategies',), ('engines',), ('img',),
-                    ('microbench',), ('microbench', 'engine'),
+                    ('microbench',), ('microbench', 'engine'), ('explore',),
                     *(('img', c) for c in img)]
         cls.help = {c: help_of(*c) for c in commands}
         cls.known = {norm(o) for text in cls.help.values() for o in OPTION.findall(text)}
