@@ -138,12 +138,12 @@ void session_delay(const struct session *s, struct delay_stats *sum)
     *sum = (struct delay_stats){0};
     for (const struct image_node *n = s->top; n; n = n->backing) {
         struct filter *f = blk_filter(n->file, "delay");
-        struct delay_stats one;
-        if (!f)
-            continue;
-        delay_get_stats(f, &one);
-        sum->count += one.count;
-        sum->asked_ns += one.asked_ns;
-        sum->realised_ns += one.realised_ns;
+        for (; f; f = filter_find(f->next, "delay")) {
+            struct delay_stats one;
+            delay_get_stats(f, &one);
+            sum->count += one.count;
+            sum->asked_ns += one.asked_ns;
+            sum->realised_ns += one.realised_ns;
+        }
     }
 }

@@ -185,11 +185,51 @@ int filter_time(const char *text, uint64_t *ns)
     return -EINVAL;
 }
 
-struct filter *blk_filter(const struct blk_file *file, const char *name)
+int filter_amount(const char *text, double *value)
 {
-    struct filter *f = file->filters;
+    static const char units[] = "kmgt";
+    char *end;
+    const char *unit;
 
+    *value = strtod(text, &end);
+    if (end == text || !(*value >= 0 && *value <= 1e15))
+        return -EINVAL;
+    if (*end && (unit = strchr(units, *end | 0x20))) {
+        for (long i = unit - units; i >= 0; i--)
+            *value *= 1024;
+        end++;
+    }
+    return *end ? -EINVAL : 0;
+}
+
+int filter_range_set(struct filter_range *r, const char *key, const char *value,
+                     struct error *err)
+{
+    bool from = strcmp(key, "from") == 0;
+    double bytes;
+
+    if (!from && strcmp(key, "to") != 0)
+        return 0;
+    if (filter_amount(value, &bytes) < 0 || bytes >= 9e18)
+        return error_set(err, -EINVAL, "%s=%s: not an offset; 4096, 64k or 1m would be",
+                         key, value);
+    *(from ? &r->from : &r->to) = (uint64_t)bytes;
+    if (r->to && r->to <= r->from)
+        return error_set(err, -EINVAL,
+                         "%s=%s: `to` is the first byte after the range, "
+                         "and lies behind `from`",
+                         key, value);
+    return 1;
+}
+
+struct filter *filter_find(struct filter *f, const char *name)
+{
     while (f && strcmp(f->ops->name, name) != 0)
         f = f->next;
     return f;
+}
+
+struct filter *blk_filter(const struct blk_file *file, const char *name)
+{
+    return filter_find(file->filters, name);
 }

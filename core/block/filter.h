@@ -9,14 +9,17 @@
  * delay: kind=time, ...   kind: any, metadata, data, read, write, flush, discard, zero,
  *     grow, or metadata-read, data-write ...; the more precise wins. time: 100us, or
  *     uniform(50us,200us), or lognormal(200us,0.5) (median, sigma). seed=N. Units: ns, us,
- *     ms, s. In real time, or in simulation in virtual time.
+ *     ms, s. from=, to=: only I/O that touches these bytes of the file; 4096, 64k, 1m. In
+ *     real time, or in simulation in virtual time.
  * throttle: iops=N and bps=N (a second), iops-burst=N, bps-burst=N: what may go at once
  *     after a pause. N: 1000, 64k, 1m.
  * record: file=PATH: a line for each I/O, as filter_record.c says; the file is added to.
- * fault: op=kind, n=3 (the third one, from 1; write=3 says both), times=1 (or forever), and
- *     what happens: error=EIO (a name or a number), or short (the first attempt moves half;
- *     it goes on), or torn (half of its sectors are moved, then it fails with error).
- *     Without n it counts only, until fault_arm().
+ * fault: op=kind, n=3 (the third one, from 1; write=3 says both), times=1 (or forever),
+ *     from=, to= (those that touch these bytes count, and no others), and what happens:
+ *     error=EIO (a name or a number), or short (the first attempt moves half; it goes on),
+ *     or torn (half of its sectors are moved, then it fails with error), or stuck=30s
+ *     (nothing happens for so long, then it fails with error). Without n it counts only,
+ *     until fault_arm().
  */
 #ifndef ASYNCOW_FILTER_H
 #define ASYNCOW_FILTER_H
@@ -66,7 +69,28 @@ static inline unsigned filter_kind_bit(const struct aio *aio)
 /* "100us" in nanoseconds; 0 or -EINVAL. */
 int filter_time(const char *text, uint64_t *ns);
 
+/* 1000, 64k, 1m. 0 or -EINVAL. */
+int filter_amount(const char *text, double *value);
+
+/* Bytes of a file, from=64k,to=1m. to 0: up to the end. Flushes touch none but the whole. */
+struct filter_range {
+    uint64_t from, to;
+};
+/* 1: key was one of the two; 0: it wasn't; -EINVAL with err. */
+int filter_range_set(struct filter_range *, const char *key, const char *value,
+                     struct error *);
+static inline bool filter_touches(const struct filter_range *r, const struct aio *aio)
+{
+    if (!r->from && !r->to)
+        return true;
+    return aio->len && aio->offset + aio->len > r->from &&
+           (!r->to || aio->offset < r->to);
+}
+
 /* ---- for reports and tests; any thread ---- */
+
+/* The first of that name from f on, NULL if there is none. */
+struct filter *filter_find(struct filter *f, const char *name);
 
 /* The file's first filter of that name, NULL if there is none. */
 struct filter *blk_filter(const struct blk_file *, const char *name);
@@ -76,7 +100,9 @@ struct fault_plan {
     uint64_t n;     /* the n-th from now, from 1; 0: disarmed */
     uint64_t times; /* so many in a row; UINT64_MAX: for ever */
     int error;      /* -EIO; 0 with SHORT */
-    enum { FAULT_FAIL, FAULT_SHORT, FAULT_TORN } action;
+    enum { FAULT_FAIL, FAULT_SHORT, FAULT_TORN, FAULT_STUCK } action;
+    uint64_t stuck_ns;
+    struct filter_range range;
 };
 void fault_arm(struct filter *, const struct fault_plan *);
 uint64_t fault_passed(struct filter *, unsigned kinds); /* I/Os of those kinds seen */

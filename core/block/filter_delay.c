@@ -28,6 +28,7 @@ struct latency {
 struct delay {
     struct filter base;
     struct latency latency[KINDS];
+    struct filter_range range;
     uint64_t seed;
     _Atomic uint64_t draws, count, asked_ns, realised_ns;
 };
@@ -104,7 +105,10 @@ static int set(struct delay *d, const char *key, char *value, struct error *err)
     char given[96];
     struct latency l = {.shape = NONE};
     unsigned bits;
+    int ret = filter_range_set(&d->range, key, value, err);
 
+    if (ret)
+        return ret < 0 ? ret : 0;
     if (strcmp(key, "seed") == 0) {
         char *end;
         d->seed = strtoull(value, &end, 0);
@@ -174,7 +178,7 @@ static void delay_submit(struct filter *f, struct aio *aio)
     const struct latency *l = &d->latency[kind];
     uint64_t ns;
 
-    if (l->shape == NONE) {
+    if (l->shape == NONE || !filter_touches(&d->range, aio)) {
         filter_next(f, aio);
         return;
     }

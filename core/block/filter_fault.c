@@ -1,5 +1,5 @@
 /*
- * fault: the n-th I/O of a kind fails, is shortened, or torn.
+ * fault: the n-th I/O of a kind fails, is shortened, torn, or gets stuck.
  *
  * It counts what it sees even when it is not armed, so a test first runs a workload to
  * learn how many I/Os it makes and then fails each in turn. Arming again while I/O is in
@@ -16,6 +16,7 @@
 
 #define KINDS (2 * KIND_METADATA_SHIFT)
 #define SECTOR 512
+#define STUCK_NS 30000000000u /* what Linux gives a disk */
 
 struct fault {
     struct filter base;
@@ -68,10 +69,21 @@ static int parse_count(const char *text, uint64_t *n)
     return *end || *n == 0 ? -EINVAL : 0;
 }
 
+static int set_stuck(struct fault_plan *plan, const char *value, struct error *err)
+{
+    plan->action = FAULT_STUCK;
+    plan->stuck_ns = STUCK_NS;
+    if (*value && filter_time(value, &plan->stuck_ns) < 0)
+        return error_set(err, -EINVAL, "stuck=%s: not a time; 500ms or 30s would be",
+                         value);
+    return 0;
+}
+
 static int set(struct fault_plan *plan, const char *key, const char *value,
                struct error *err)
 {
     unsigned precision;
+    int ret;
 
     if (strcmp(key, "op") == 0)
         return filter_kind(value, &plan->kinds, &precision) == 0
@@ -102,14 +114,19 @@ static int set(struct fault_plan *plan, const char *key, const char *value,
                                value);
     if (*value && filter_kind(key, &plan->kinds, &precision) == 0)
         return set(plan, "n", value, err); /* write=3: op=write,n=3 */
+    ret = filter_range_set(&plan->range, key, value, err);
+    if (ret)
+        return ret < 0 ? ret : 0;
+    if (strcmp(key, "stuck") == 0)
+        return set_stuck(plan, value, err);
     if (strcmp(key, "short") == 0)
         plan->action = FAULT_SHORT;
     else if (strcmp(key, "torn") == 0)
         plan->action = FAULT_TORN;
     else
         return error_set(err, -EINVAL,
-                         "\"%s\": no such parameter; there are op, n, times, "
-                         "error, short and torn",
+                         "\"%s\": no such parameter; there are op, n, times, from, to, "
+                         "error, short, torn and stuck",
                          key);
     return 0;
 }
@@ -148,12 +165,13 @@ static void unlock(struct fault *f)
     atomic_flag_clear_explicit(&f->lock, memory_order_release);
 }
 
-static bool strikes(struct fault *f, unsigned bit, struct fault_plan *plan)
+static bool strikes(struct fault *f, unsigned bit, const struct aio *aio,
+                    struct fault_plan *plan)
 {
     bool hit = false;
 
     lock(f);
-    if (f->plan.n && f->plan.kinds & bit) {
+    if (f->plan.n && f->plan.kinds & bit && filter_touches(&f->plan.range, aio)) {
         f->seen++;
         hit = f->seen >= f->plan.n && f->seen - f->plan.n < f->plan.times;
         f->hits += hit;
@@ -176,6 +194,23 @@ static uint64_t half(const struct aio *aio)
     return aio->len / unit / 2 * unit;
 }
 
+static void over(struct loop_timer *t)
+{
+    struct aio *aio = (struct aio *)((char *)t - offsetof(struct aio, timer));
+
+    aio_finish(aio, (int)(int64_t)aio->scratch[0]);
+}
+
+/* Can be cancelled meanwhile, as what waits in a queue can. */
+static void hold(struct aio *aio, const struct fault_plan *plan)
+{
+    aio->state = AIO_DELAYED;
+    aio->scratch[0] = (uint64_t)(int64_t)plan->error;
+    aio->timer.fn = over;
+    aio->timer.heap_index = 0;
+    loop_timer_arm(aio->loop, &aio->timer, env_now_ns(aio->loop->env) + plan->stuck_ns);
+}
+
 static void fault_submit(struct filter *filter, struct aio *aio)
 {
     struct fault *f = (struct fault *)filter;
@@ -184,12 +219,14 @@ static void fault_submit(struct filter *filter, struct aio *aio)
     bool partial;
 
     atomic_fetch_add_explicit(&f->passed[__builtin_ctz(bit)], 1, memory_order_relaxed);
-    if (likely(!strikes(f, bit, &plan))) {
+    if (likely(!strikes(f, bit, aio, &plan))) {
         filter_next(filter, aio);
         return;
     }
     partial = (aio->op == AIO_READ || aio->op == AIO_WRITE) && half(aio) > 0;
-    if (plan.action == FAULT_SHORT && !partial) {
+    if (plan.action == FAULT_STUCK) {
+        hold(aio, &plan);
+    } else if (plan.action == FAULT_SHORT && !partial) {
         filter_next(filter, aio); /* nothing to shorten */
     } else if (plan.action == FAULT_FAIL || !partial) {
         aio_finish(aio, plan.error);
@@ -239,7 +276,7 @@ uint64_t fault_hits(struct filter *filter)
 
 const struct filter_ops filter_fault = {
     .name = "fault",
-    .summary = "the n-th I/O of a kind fails, is shortened, or torn",
+    .summary = "the n-th I/O of a kind fails, is shortened, torn, or gets stuck",
     .open = fault_open,
     .close = fault_close,
     .submit = fault_submit,

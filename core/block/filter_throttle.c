@@ -26,23 +26,6 @@ struct throttle {
     struct bucket ios, bytes;
 };
 
-static int parse_amount(const char *text, double *value)
-{
-    static const char units[] = "kmgt";
-    char *end;
-    const char *unit;
-
-    *value = strtod(text, &end);
-    if (end == text || !(*value >= 1 && *value <= 1e15))
-        return -EINVAL;
-    if (*end && (unit = strchr(units, *end | 0x20))) {
-        for (long i = unit - units; i >= 0; i--)
-            *value *= 1024;
-        end++;
-    }
-    return *end ? -EINVAL : 0;
-}
-
 static int set(struct throttle *t, const char *key, const char *value,
                struct error *err)
 {
@@ -54,7 +37,7 @@ static int set(struct throttle *t, const char *key, const char *value,
                          "\"%s\": unknown; iops, bps, iops-burst and bps-burst are "
                          "known",
                          key);
-    if (parse_amount(value, &amount) < 0)
+    if (filter_amount(value, &amount) < 0 || amount < 1)
         return error_set(err, -EINVAL, "%s=%s: not an amount; 1000 or 64k would be",
                          key, value);
     if (!strcmp(key, "iops"))

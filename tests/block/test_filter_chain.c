@@ -32,6 +32,157 @@ static void bad_specs_are_named(void **state)
     parse_fails("fault:error=EWHAT", "EWHAT");
     parse_fails("fault:op=scribble", "scribble");
     parse_fails("fault:colour=red", "colour");
+    parse_fails("fault:n=1,stuck=long", "stuck=long");
+    parse_fails("fault:from=here", "from=here");
+    parse_fails("delay:read=1ms,from=8k,to=4k", "to=4k");
+    parse_fails("delay:read=1ms,to=-1", "to=-1");
+    parse_fails("throttle:iops=0", "iops=0");
+}
+
+/* ---- offset ranges ---- */
+
+static int write_at(struct blk_file *file, struct loop *loop, uint64_t offset,
+                    size_t len)
+{
+    static char buf[16384];
+    struct iovec iov = {buf, len};
+    struct aio aio = {.op = AIO_WRITE,
+                      .file = file,
+                      .offset = offset,
+                      .len = len,
+                      .iov = &iov,
+                      .iovcnt = 1};
+
+    return aio_run(loop, &aio);
+}
+
+/* In [4096, 12288), whatever touches it; what ends before or begins behind doesn't. */
+static void faults_strike_where_they_should(void **state)
+{
+    static const struct {
+        uint64_t offset;
+        size_t len;
+        int result;
+    } cases[] = {
+        {0, 4096, 0},     {0, 4097, -EIO},  {4096, 1, -EIO},    {12287, 1, -EIO},
+        {12288, 4096, 0}, {0, 16384, -EIO}, {8192, 8192, -EIO}, {1 << 20, 4096, 0},
+    };
+
+    (void)state;
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct blk_file *file =
+            test_open(test_path("range"), false, true,
+                      "fault:op=any,n=1,times=forever,from=4k,to=12k");
+        struct loop *loop = test_loop(test_engines[e], 4);
+
+        for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+            assert_int_equal(write_at(file, loop, cases[i].offset, cases[i].len),
+                             cases[i].result);
+        MUST(blk_flush(file)); /* touches no byte */
+        assert_int_equal(fault_hits(blk_filter(file, "fault")), 5);
+        loop_destroy(loop);
+        MUST(blk_close(file));
+    }
+}
+
+/* The second in the range: those outside don't count. Once, unless told otherwise. */
+static void faults_count_what_they_may_strike(void **state)
+{
+    struct blk_file *file = test_open(test_path("range"), false, true,
+                                      "fault:write=2,error=ENOSPC,from=64k");
+    struct loop *loop = test_loop("sync", 4);
+
+    (void)state;
+    MUST(write_at(file, loop, 0, 512));
+    MUST(write_at(file, loop, 65536, 512));
+    MUST(write_at(file, loop, 65536 - 512, 512));
+    assert_int_equal(write_at(file, loop, 1 << 20, 512), -ENOSPC);
+    MUST(write_at(file, loop, 1 << 20, 512));
+    loop_destroy(loop);
+    MUST(blk_close(file));
+}
+
+/* In virtual time, to the nanosecond: two filters, each with its own part of the file. */
+static void delays_have_their_place(void **state)
+{
+    struct env *real = test_env;
+    struct loop_options lo = {.engine = "sim", .depth = 4, .sim_model = "zero"};
+    struct blk_options bo = {.write = true,
+                             .create = true,
+                             .sim = true,
+                             .filters = "delay:any=100us,to=1m;"
+                                        "delay:write=3ms,from=512k,to=2m"};
+    static const struct {
+        uint64_t offset, ns;
+    } cases[] = {{0, 100000}, {524288, 3100000}, {1 << 20, 3000000}, {2 << 20, 0}};
+    struct delay_stats first, second;
+    struct blk_file *file;
+    struct loop *loop;
+
+    (void)state;
+    test_env = bo.env = env_sim(7);
+    MUST(loop_create(&loop, test_env, &lo, &test_err));
+    MUST(blk_open(&file, "mem:v", &bo, &test_err));
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t begin_ns = env_now_ns(test_env);
+        MUST(write_at(file, loop, cases[i].offset, 512));
+        assert_int_equal(env_now_ns(test_env) - begin_ns, cases[i].ns);
+    }
+    delay_get_stats(blk_filter(file, "delay"), &first);
+    delay_get_stats(filter_find(blk_filter(file, "delay")->next, "delay"), &second);
+    assert_int_equal(first.count, 2);
+    assert_int_equal(second.count, 2);
+    assert_int_equal(second.realised_ns, 6000000);
+    loop_destroy(loop);
+    MUST(blk_close(file));
+    env_destroy(test_env);
+    test_env = real;
+}
+
+/* ---- stuck ---- */
+
+static unsigned stuck_ended;
+static int stuck_result;
+static void stuck_end(struct aio *aio)
+{
+    stuck_ended++;
+    stuck_result = aio->result;
+}
+
+/* It ends with its error when its time is over, or at once when it is cancelled; others
+ * pass meanwhile. */
+static void what_is_stuck_ends(void **state)
+{
+    (void)state;
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct blk_file *file = test_open(test_path("stuck"), false, true,
+                                          "fault:write=1,error=ETIMEDOUT,stuck=5ms");
+        struct filter *fault = blk_filter(file, "fault");
+        struct loop *loop = test_loop(test_engines[e], 4);
+        struct fault_plan plan = {.kinds = ~0u,
+                                  .n = 1,
+                                  .times = 1,
+                                  .error = -EIO,
+                                  .action = FAULT_STUCK,
+                                  .stuck_ns = UINT64_MAX / 4};
+        uint64_t begin_ns = env_now_ns(test_env);
+        struct aio aio = {.op = AIO_FLUSH, .file = file, .done = stuck_end};
+
+        assert_int_equal(write_at(file, loop, 0, 512), -ETIMEDOUT);
+        assert_true(env_now_ns(test_env) - begin_ns >= 5000000);
+        assert_int_equal(blk_size(file), 0); /* nothing was done */
+        fault_arm(fault, &plan);
+        stuck_ended = 0;
+        aio_submit(loop, &aio);
+        MUST(write_at(file, loop, 0, 512));
+        assert_int_equal(stuck_ended, 0);
+        aio_cancel(&aio);
+        while (!stuck_ended)
+            loop_turn(loop, true);
+        assert_int_equal(stuck_result, -ECANCELED);
+        loop_destroy(loop);
+        MUST(blk_close(file));
+    }
 }
 
 static uint64_t time_of(struct blk_file *file, struct loop *loop, enum aio_op op,
@@ -237,12 +388,17 @@ static void record_writes_all_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_specs_are_named),
-                                       cmocka_unit_test(precise_names_win),
-                                       cmocka_unit_test(helpers_are_delayed_too),
-                                       cmocka_unit_test(distributions_have_their_mean),
-                                       cmocka_unit_test(throttle_keeps_the_rate),
-                                       cmocka_unit_test(record_writes_all_down)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_specs_are_named),
+        cmocka_unit_test(faults_strike_where_they_should),
+        cmocka_unit_test(faults_count_what_they_may_strike),
+        cmocka_unit_test(delays_have_their_place),
+        cmocka_unit_test(what_is_stuck_ends),
+        cmocka_unit_test(precise_names_win),
+        cmocka_unit_test(helpers_are_delayed_too),
+        cmocka_unit_test(distributions_have_their_mean),
+        cmocka_unit_test(throttle_keeps_the_rate),
+        cmocka_unit_test(record_writes_all_down)};
 
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
