@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "harness/crc32c.h"
+#include "harness/iolog.h"
 #include "harness/vcpu.h"
 
 enum { BUFFER_ALIGN = 4096 };
@@ -22,6 +23,7 @@ struct slot {
     uint64_t start_ns;
     struct iovec read, write;
     enum load_dir dir;
+    struct slot *idle; /* the next one in the list */
 };
 
 struct load {
@@ -54,6 +56,14 @@ struct load {
 
     struct vcpu *vcpu; /* --global-mutex: it submits and completes; else NULL */
     unsigned start_depth;
+
+    struct { /* --read_iolog */
+        struct iolog log;
+        uint64_t at, begin_ns; /* the next entry; when entry 0 is due */
+        struct slot *idle;     /* slots without a request until one is due */
+        struct loop_timer timer;
+    } replay;
+
     bool verifying; /* headers in what is written */
     bool check;     /* reads are compared */
     struct verify verify;
@@ -252,6 +262,52 @@ static bool next_of_workload(struct load *l, struct slot *s)
     return true;
 }
 
+/* ---- requests from a record ---- */
+
+static void replay_due(struct loop_timer *timer)
+{
+    struct load *l =
+        (struct load *)((char *)timer - offsetof(struct load, replay.timer));
+    struct slot *s;
+
+    while (!l->stopped && (s = l->replay.idle)) {
+        l->replay.idle = s->idle;
+        if (!l->next(l, s))
+            break; /* it is idle again */
+        s->start_ns = env_now_ns(l->env);
+        submit(l, s);
+    }
+}
+
+/* Until the next entry's time has come. */
+static bool replay_early(struct load *l, struct slot *s, const struct iolog_entry *e)
+{
+    uint64_t due_ns = l->replay.begin_ns + e->at_ns;
+
+    if (l->o.job->replay_no_stall || env_now_ns(l->env) >= due_ns)
+        return false;
+    s->idle = l->replay.idle;
+    l->replay.idle = s;
+    loop_timer_arm(l->o.loop, &l->replay.timer, due_ns);
+    return true;
+}
+
+static bool next_of_record(struct load *l, struct slot *s)
+{
+    const struct iolog_entry *e = &l->replay.log.entry[l->replay.at];
+
+    if (!l->left || replay_early(l, s, e))
+        return false;
+    l->left--;
+    l->replay.at++;
+    s->dir = e->dir;
+    s->req.offset = e->offset;
+    s->req.len = s->read.iov_len = s->write.iov_len = e->len;
+    if (s->dir == LOAD_WRITE)
+        fill(l, s);
+    return true;
+}
+
 static bool next_to_verify(struct load *l, struct slot *s)
 {
     for (; l->block < l->work.blocks; l->block++) {
@@ -294,7 +350,12 @@ static void time_begins(struct load *l)
 /* Starts what fits in flight. */
 static bool start(struct load *l)
 {
-    for (unsigned i = 0; i < l->start_depth && l->next(l, &l->slot[i]); i++) {
+    for (unsigned i = 0; i < l->start_depth; i++) {
+        if (!l->next(l, &l->slot[i])) {
+            if (!l->replay.idle)
+                break;
+            continue; /* its time has yet to come, and so has that of the others */
+        }
         l->slot[i].start_ns = env_now_ns(l->env);
         submit(l, &l->slot[i]);
     }
@@ -321,8 +382,12 @@ static void turn_until_idle(struct load *l, unsigned depth,
 {
     begin(l, depth, next);
     start(l);
-    while (l->inflight)
+    while (l->inflight || l->replay.idle) {
         loop_turn(l->o.loop, true);
+        if (l->stopped || (l->o.stop && *l->o.stop) || !l->left)
+            l->replay.idle = NULL; /* nothing more is begun */
+    }
+    loop_timer_cancel(l->o.loop, &l->replay.timer);
     end(l);
 }
 
@@ -379,11 +444,17 @@ int load_run(struct load *l, struct load_result *res)
         *l->o.goal = j->time_based ? 0 : l->left;
     l->timed = j->runtime_ns > 0;
     l->snapshots = job_snapshots(j);
+    if (j->read_iolog) {
+        l->left = l->replay.log.n;
+        if (j->number_ios && j->number_ios < l->left)
+            l->left = j->number_ios;
+        l->replay.begin_ns = env_now_ns(l->env);
+    }
     if (j->global_mutex) {
         ret = run_under_global_mutex(l);
     } else {
         time_begins(l);
-        turn_until_idle(l, l->slots, next_of_workload);
+        turn_until_idle(l, l->slots, j->read_iolog ? next_of_record : next_of_workload);
     }
     if (ret < 0)
         return ret;
@@ -517,8 +588,12 @@ static int set_up(struct load *l, struct error *err)
     const struct job *j = l->o.job;
     int ret = workload_init(&l->work, j, l->o.disk_size, l->o.seed, err);
 
+    if (ret == 0 && j->read_iolog)
+        ret = iolog_read(&l->replay.log, j->read_iolog,
+                         (enum iolog_order)j->replay_order, l->o.disk_size, err);
     if (ret < 0)
         return ret;
+    l->replay.timer.fn = replay_due;
     l->verifying = j->verify != VERIFY_NONE;
     l->flush_every = j->fsync ? j->fsync : j->fdatasync;
     l->slots = (unsigned)j->iodepth;
@@ -564,6 +639,7 @@ void load_destroy(struct load *l)
 {
     assert(!l->inflight);
     verify_destroy(&l->verify);
+    iolog_free(&l->replay.log);
     if (l->memory)
         loop_forget_memory(l->o.loop);
     free(l->memory);

@@ -128,6 +128,12 @@ static const struct option_def defs[] = {
              "runs under it, or is dedicated and does not"},
     {"vcpu-tick", NULL, TIME, AT(vcpu_tick_ns),
      .help = "the virtual CPU computes for so long between two takings (100us)"},
+    {"read_iolog", NULL, TEXT, AT(read_iolog),
+     .help = "make the requests that the filter record wrote down, instead of rw's"},
+    {"replay_no_stall", NULL, FLAG, AT(replay_no_stall),
+     .help = "as fast as iodepth allows, not at the times recorded"},
+    {"replay_order", NULL, CHOICE, AT(replay_order), .choices = "seq|arrival",
+     .help = "in the order of submission, or in that in which they reached the file"},
     {"zero_buffers", NULL, FLAG, AT(zero_buffers), .help = "write zeros, not noise"},
     {"numjobs", NULL, COUNT, AT(numjobs), 1, UINT64_MAX, .help = "1"},
     {"kb_base", NULL, COUNT, AT(kb_base), 1000, 1024,
@@ -429,6 +435,14 @@ int job_check(const struct job *j, struct error *err)
     if (j->verify_only && (j->verify == VERIFY_NONE || !j->rw.write))
         return error_set(err, -EINVAL,
                          "verify_only: needs verify=crc32c and the rw that wrote");
+    if (j->read_iolog && (j->verify || j->time_based || j->fsync || j->fdatasync))
+        return error_set(err, -EINVAL,
+                         "read_iolog: has its own requests and flushes; verify, "
+                         "time_based and fsync don't go with it");
+    if (j->read_iolog && j->global_mutex)
+        return error_set(err, -EINVAL,
+                         "read_iolog: its timers are the loop's, so that it doesn't go "
+                         "with global-mutex");
     if (j->rw.random && j->rw.skip && j->rw.skip > 1u << 30)
         return error_set(err, -EINVAL, "rw: %s: at most 2^30 requests in a row",
                          j->rw.text);

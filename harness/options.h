@@ -50,6 +50,9 @@ struct job { /* strings are owned; NULL: not given */
     double percentile[OPTION_PERCENTILES_MAX];
     unsigned percentiles;
 
+    char *read_iolog; /* the requests are these, not what rw and bs describe */
+    bool replay_no_stall;
+    uint64_t replay_order; /* enum iolog_order */
     char *image, *format, *engine, *filters, *sim_model;
     uint64_t loop, completion, waiter; /* indices of their choices */
     uint64_t poll_us, waiter_us;

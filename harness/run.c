@@ -9,6 +9,7 @@
 #include "harness/cmd.h"
 #include "harness/copy.h"
 #include "harness/imageinfo.h"
+#include "harness/iolog.h"
 #include "harness/jobfile.h"
 #include "harness/machine.h"
 #include "harness/module.h"
@@ -100,6 +101,32 @@ static const char *option_at(char **argv, int argc, int *i, char *name, size_t s
     return NULL;
 }
 
+/* What is replayed decides what sort of job it is: whether it writes, how long its longest
+ * request is. */
+static int look_at_iolog(struct job *j, struct error *err)
+{
+    struct iolog log;
+    int ret = iolog_read(&log, j->read_iolog, (enum iolog_order)j->replay_order,
+                         UINT64_MAX, err);
+
+    if (ret < 0)
+        return ret;
+    j->rw = (struct rw_mode){.text = "iolog"};
+    j->bs = log.len_max ? log.len_max : 1;
+    for (uint64_t i = 0; i < log.n; i++) {
+        j->rw.read |= log.entry[i].dir == LOAD_READ;
+        j->rw.write |= log.entry[i].dir == LOAD_WRITE;
+        j->rw.trim |= log.entry[i].dir == LOAD_TRIM;
+    }
+    if (log.left_out)
+        fprintf(stderr,
+                "asyncow run: %s: left out %llu I/Os that no guest makes (metadata, "
+                "zero, grow)\n",
+                j->read_iolog, (unsigned long long)log.left_out);
+    iolog_free(&log);
+    return 0;
+}
+
 /* First the job files, then the options over them. */
 static int parse(struct run *r, int argc, char **argv, struct error *err)
 {
@@ -129,7 +156,9 @@ static int parse(struct run *r, int argc, char **argv, struct error *err)
         ret = job_list_add(&r->jobs, &r->base);
     for (unsigned i = 0; i < r->jobs.n && !ret; i++) {
         struct job *j = &r->jobs.job[i];
-        if (!j->name)
+        if (j->read_iolog)
+            ret = look_at_iolog(j, err);
+        if (!ret && !j->name)
             ret = job_set(j, "name", j->rw.text, err);
         if (!ret &&
             ((ret = job_check(j, err)) < 0 || (ret = session_check(j, err)) < 0))
@@ -178,7 +207,15 @@ static int look_at_image(struct run *r, struct job *j, struct error *err)
         return ret;
     json_array_append_new(r->images, info);
     uint64_t size = (uint64_t)json_integer_value(json_object_get(info, "virtual-size"));
-    if ((ret = workload_init(&w, j, size, 0, err)) < 0) {
+    if (j->read_iolog) {
+        struct iolog log;
+        ret = iolog_read(&log, j->read_iolog, (enum iolog_order)j->replay_order, size,
+                         err);
+        iolog_free(&log);
+    }
+    if (ret == 0)
+        ret = workload_init(&w, j, size, 0, err);
+    if (ret < 0) {
         error_prefix(err, "%s: %s", j->name, j->image);
         return ret;
     }

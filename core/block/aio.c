@@ -49,6 +49,7 @@ void aio_prepare(struct loop *loop, struct aio *aio)
     aio->loop = loop;
     aio->state = 0; /* not that of its last use: aio_run() would take it for done */
     aio->moved = 0;
+    aio->arrival = 0;
     aio->flags = 0;
     aio->verdict = 0;
     loop->pending++;

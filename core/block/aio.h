@@ -57,6 +57,8 @@ struct aio {
     int verdict;         /* of a filter: the result to give at the end */
     void *align;         /* the alignment layer's tracking node or bounce */
     void *recorded;      /* the record filter's node */
+    uint64_t
+        arrival; /* when it reached the file, among all: see blk_count_arrivals() */
     struct aio *track_next, *track_prev;
     struct loop_bh bh;
     struct loop_timer timer;
@@ -113,6 +115,11 @@ int blk_flush(struct blk_file *);
 int blk_truncate(struct blk_file *, uint64_t size);
 /* SEEK_DATA/SEEK_HOLE: *len bytes from offset are all data (true) or all hole. */
 bool blk_is_data(struct blk_file *, uint64_t offset, uint64_t *len);
+
+/* From now on the I/Os of this file get numbers, from 1, in the order in which they are
+ * handed to the kernel: aio.arrival, valid in done(). 0: it never got so far, or by threads
+ * that are not ours (posix-aio, libuv), where nobody can tell. */
+void blk_count_arrivals(struct blk_file *);
 
 struct blk_stats { /* since open; counted when submitted to the engine */
     uint64_t ios[AIO_OPS], bytes[AIO_OPS], metadata_ios;

@@ -156,6 +156,7 @@ static void prepare(struct uring *u, struct io_uring_sqe *sqe, struct aio *aio)
     uint64_t offset, len;
     int cnt;
 
+    file_arrives(aio);
     switch (aio->op) {
     case AIO_READ:
     case AIO_WRITE:

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/block/loop_int.h"
+#include "core/block/file.h"
 
 /* The head of the ring that io_setup maps; fixed since Linux 2.5, checked by its magic. */
 #define AIO_RING_MAGIC 0xa10a10a1
@@ -156,6 +156,7 @@ static void prepare(struct laio *l, struct iocb *cb, struct aio *aio)
     size_t len = engine_piece(aio, &iov, &cnt, &offset);
     bool read = aio->op == AIO_READ;
 
+    file_arrives(aio);
     cb->data = aio;
     cb->aio_fildes = blk_fd(aio->file);
     cb->aio_reqprio = 0;

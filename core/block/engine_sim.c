@@ -15,8 +15,7 @@
  *
  * All arithmetic is in integers, so that every machine and compiler gets the same times.
  */
-#include "core/block/engine.h"
-#include "core/env/sim.h"
+#include "core/block/file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -284,6 +283,7 @@ static void finish(struct sim_event *ev)
     e->engine.inflight--;
     if (sim_history_kept(e->engine.env))
         touch(e->engine.env, a);
+    file_arrives(a);
     engine_complete(a, misaligned(a) ? -EINVAL : sim_file_io(a));
 }
 

@@ -196,6 +196,11 @@ unsigned blk_align(const struct blk_file *f) { return f->align; }
 int blk_fd(const struct blk_file *f) { return f->fd; }
 struct sim_file *blk_sim(const struct blk_file *f) { return f->sim; }
 
+void blk_count_arrivals(struct blk_file *f)
+{
+    atomic_store_explicit(&f->counts_arrivals, true, memory_order_relaxed);
+}
+
 uint64_t blk_size(const struct blk_file *f)
 {
     struct stat st;

@@ -35,6 +35,8 @@ struct blk_file {
     struct filter *filters; /* outermost; NULL: none */
     int fd;
     bool regular, direct;
+    atomic_bool counts_arrivals;
+    _Atomic uint64_t arrivals;
     atomic_bool no_zero_range; /* the file system said so once */
     struct sim_file *sim;
     struct blk_memory *memory;
@@ -71,6 +73,17 @@ static inline void file_count_io(struct blk_file *f, unsigned slot,
 /* memory.c: what the blocking helpers do to memory. */
 int memory_io(struct blk_memory *, enum aio_op, uint64_t offset, void *, size_t len);
 int memory_truncate(struct blk_memory *, uint64_t size);
+
+/* Engines call it right before they hand the aio to the kernel. */
+static inline void file_arrives(struct aio *aio)
+{
+    struct blk_file *f = aio->file;
+
+    if (unlikely(atomic_load_explicit(&f->counts_arrivals, memory_order_relaxed)) &&
+        !aio->arrival)
+        aio->arrival =
+            atomic_fetch_add_explicit(&f->arrivals, 1, memory_order_relaxed) + 1;
+}
 
 /* filelock.c: the image locks, as QEMU's file-posix takes them. 0, or -errno with err. */
 int filelock_take(int fd, bool write, const char *path, struct error *err);

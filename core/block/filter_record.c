@@ -1,11 +1,12 @@
 /*
  * record: every I/O that passes, with its times, as text that can be replayed.
  *
- *     # asyncow record 1: seq submitted_ns done_ns op kind offset len result
- *     0 1200 98000 write data 65536 4096 0
+ *     # asyncow record 2: seq arrival submitted_ns done_ns op kind offset len result
+ *     0 1 1200 98000 write data 65536 4096 0
  *
- * One line an I/O, written when it completes; seq is the order in which they came. Times
- * count from the opening of the file. Lines are added to what is there: each opening
+ * One line an I/O, written when it completes; seq is the order in which they came, arrival
+ * that in which they were handed to the kernel (-: none, or by threads that aren't ours).
+ * Times count from the opening of the file. Lines are added to what is there: each opening
  * (a trial, a backing file) begins with the comment.
  *
  * The I/O's own done() is put aside in a node while it is on its way; nodes are kept and
@@ -65,8 +66,9 @@ static int record_open(struct filter **out, struct env *env, const char *params,
         free(r);
         return error_set(err, ret, "file=%s: %s", value, strerror(-ret));
     }
-    fprintf(r->out, "# asyncow record 1: seq submitted_ns done_ns op kind offset len "
-                    "result\n");
+    fprintf(r->out,
+            "# asyncow record 2: seq arrival submitted_ns done_ns op kind offset "
+            "len result\n");
     fflush(r->out);
     r->env = env;
     r->begin_ns = env_now_ns(env);
@@ -95,12 +97,16 @@ static void record_done(struct aio *aio)
     struct record *r = n->record;
     uint64_t now_ns = env_now_ns(aio->loop->env);
 
+    char arrival[24] = "-";
+
+    if (aio->arrival)
+        snprintf(arrival, sizeof(arrival), "%" PRIu64, aio->arrival);
     env_mutex_lock(r->env, &r->lock);
     if (r->watcher)
         r->watcher(r->opaque, aio, true);
     fprintf(r->out,
-            "%" PRIu64 " %" PRIu64 " %" PRIu64 " %s %s %" PRIu64 " %" PRIu64 " %d\n",
-            n->seq, n->submitted_ns - r->begin_ns, now_ns - r->begin_ns,
+            "%" PRIu64 " %s %" PRIu64 " %" PRIu64 " %s %s %" PRIu64 " %" PRIu64 " %d\n",
+            n->seq, arrival, n->submitted_ns - r->begin_ns, now_ns - r->begin_ns,
             op_names[aio->op], aio->metadata ? "metadata" : "data", aio->offset,
             aio->len, aio->result);
     aio->done = n->done;
@@ -117,6 +123,7 @@ static void record_submit(struct filter *f, struct aio *aio)
     struct record *r = (struct record *)f;
     struct node *n;
 
+    blk_count_arrivals(aio->file);
     env_mutex_lock(r->env, &r->lock);
     n = r->free;
     if (n)

@@ -124,6 +124,7 @@ static int grow(struct aio *aio)
 
 int64_t hostio_run(struct aio *aio)
 {
+    file_arrives(aio);
     switch (aio->op) {
     case AIO_READ:
     case AIO_WRITE:

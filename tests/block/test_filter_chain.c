@@ -346,7 +346,7 @@ static void record_writes_all_down(void **state)
     struct blk_file *file;
     struct loop *loop;
     unsigned long seq, submitted, done, offset, len;
-    char op[16], kind[16], header[200];
+    char op[16], kind[16], arrival[16], header[200];
     int result;
     FILE *f;
 
@@ -370,10 +370,10 @@ static void record_writes_all_down(void **state)
         assert_non_null(fgets(header, sizeof(header), f));
         for (unsigned i = 0; i < 3; i++) {
             static const char *const ops[] = {"write", "read", "write"};
-            assert_int_equal(fscanf(f, "%lu %lu %lu %15s %15s %lu %lu %d", &seq,
-                                    &submitted, &done, op, kind, &offset, &len,
+            assert_int_equal(fscanf(f, "%lu %15s %lu %lu %15s %15s %lu %lu %d", &seq,
+                                    arrival, &submitted, &done, op, kind, &offset, &len,
                                     &result),
-                             8);
+                             9);
             assert_int_equal(seq, i);
             assert_string_equal(op, ops[i]);
             assert_string_equal(kind, i == 1 ? "metadata" : "data");
