@@ -19,7 +19,7 @@
 #include "core/image/node.h"
 #include "core/qcow2/qcow2.h"
 
-#define STRATEGY_ABI 5
+#define STRATEGY_ABI 6
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
 enum guest_op {
@@ -99,6 +99,10 @@ struct strategy {
      * inside done(): the request would wait for those behind it in the same turn. */
     void (*drain_begin)(struct strategy_image *);
     void (*drain_end)(struct strategy_image *);
+    /* Moves it to another loop, which may be another thread's: called between drain_begin
+     * and drain_end, on the old loop's thread. From then on all calls are for the new
+     * loop's thread, drain_end and close among them; what still queues up ends there. */
+    void (*attach)(struct strategy_image *, struct loop *);
     void (*stats)(struct strategy_image *, struct strategy_stats *);
     /* Drained by the caller's side (asserted: nothing in flight). Syncs all metadata,
      * trims the file, frees. 0 or the first error: then the disk holds what the last

@@ -214,6 +214,12 @@ void cb_drain_end(struct strategy_image *image)
         cb_admit(image);
 }
 
+void cb_attach(struct strategy_image *image, struct loop *loop)
+{
+    guests_attach(&image->guests, loop);
+    image->loop = loop;
+}
+
 void cb_stats(struct strategy_image *image, struct strategy_stats *out)
 {
     *out = image->stats;
@@ -240,6 +246,7 @@ const struct strategy asyncow_strategy = {
     .cancel = cb_cancel,
     .drain_begin = cb_drain_begin,
     .drain_end = cb_drain_end,
+    .attach = cb_attach,
     .stats = cb_stats,
     .close = cb_close,
 };

@@ -135,6 +135,7 @@ void cb_finish(struct cb_request *, int ret); /* the last continuation of all */
 void cb_cancel(struct strategy_image *, struct guest_req *);
 void cb_drain_begin(struct strategy_image *);
 void cb_drain_end(struct strategy_image *);
+void cb_attach(struct strategy_image *, struct loop *);
 void cb_stats(struct strategy_image *, struct strategy_stats *);
 int cb_close(struct strategy_image *);
 

@@ -126,6 +126,14 @@ bool guests_drain_end(struct guests *gs)
     return --gs->draining == 0;
 }
 
+void guests_attach(struct guests *gs, struct loop *loop)
+{
+    assert(gs->draining && gs->idle);
+    while (loop_turn(gs->loop, false))
+        ;
+    gs->loop = loop;
+}
+
 struct alone {
     struct guest_req g;
     bool done;

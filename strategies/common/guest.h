@@ -86,6 +86,8 @@ void *guests_cancel(struct guests *, struct guest_req *);
 void guests_drain_begin(struct guests *);
 /* true: that was the outermost; admit. */
 bool guests_drain_end(struct guests *);
+/* While drained: to another loop. The old one turns until nothing is pending there. */
+void guests_attach(struct guests *, struct loop *);
 
 /* Runs the one request that a state but GUESTS_RUNNING has: load, or close's sync. */
 int guests_run_alone(struct guests *, enum guests_state, struct strategy_image *,

@@ -187,6 +187,12 @@ void co_drain_end(struct strategy_image *image)
         co_admit(image);
 }
 
+void co_attach(struct strategy_image *image, struct loop *loop)
+{
+    guests_attach(&image->guests, loop);
+    image->loop = loop;
+}
+
 void co_stats(struct strategy_image *image, struct strategy_stats *out)
 {
     *out = image->stats;
@@ -213,6 +219,7 @@ const struct strategy asyncow_strategy = {
     .cancel = co_cancel,
     .drain_begin = co_drain_begin,
     .drain_end = co_drain_end,
+    .attach = co_attach,
     .stats = co_stats,
     .close = co_close,
 };

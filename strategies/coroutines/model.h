@@ -69,6 +69,7 @@ void co_finish(struct co_request *);
 void co_cancel(struct strategy_image *, struct guest_req *);
 void co_drain_begin(struct strategy_image *);
 void co_drain_end(struct strategy_image *);
+void co_attach(struct strategy_image *, struct loop *);
 void co_stats(struct strategy_image *, struct strategy_stats *);
 int co_close(struct strategy_image *);
 

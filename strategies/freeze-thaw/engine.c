@@ -207,6 +207,12 @@ void ft_drain_end(struct strategy_image *image)
         ft_admit(image);
 }
 
+void ft_attach(struct strategy_image *image, struct loop *loop)
+{
+    guests_attach(&image->guests, loop);
+    image->loop = loop;
+}
+
 void ft_stats(struct strategy_image *image, struct strategy_stats *out)
 {
     *out = image->stats;
@@ -233,6 +239,7 @@ const struct strategy asyncow_strategy = {
     .cancel = ft_cancel,
     .drain_begin = ft_drain_begin,
     .drain_end = ft_drain_end,
+    .attach = ft_attach,
     .stats = ft_stats,
     .close = ft_close,
 };

@@ -101,6 +101,7 @@ void ft_finish(struct ft_request *, int ret); /* from a phase or a callback */
 void ft_cancel(struct strategy_image *, struct guest_req *);
 void ft_drain_begin(struct strategy_image *);
 void ft_drain_end(struct strategy_image *);
+void ft_attach(struct strategy_image *, struct loop *);
 void ft_stats(struct strategy_image *, struct strategy_stats *);
 int ft_close(struct strategy_image *);
 

@@ -332,6 +332,12 @@ void tp_drain_end(struct strategy_image *image)
         tp_admit(image);
 }
 
+void tp_attach(struct strategy_image *image, struct loop *loop)
+{
+    guests_attach(&image->guests, loop);
+    image->loop = loop;
+}
+
 void tp_stats(struct strategy_image *image, struct strategy_stats *out)
 {
     struct node *top = image->nodes;
@@ -365,6 +371,7 @@ const struct strategy asyncow_strategy = {
     .cancel = tp_cancel,
     .drain_begin = tp_drain_begin,
     .drain_end = tp_drain_end,
+    .attach = tp_attach,
     .stats = tp_stats,
     .close = tp_close,
 };

@@ -108,6 +108,7 @@ void tp_finish(struct tp_request *);
 void tp_cancel(struct strategy_image *, struct guest_req *);
 void tp_drain_begin(struct strategy_image *);
 void tp_drain_end(struct strategy_image *);
+void tp_attach(struct strategy_image *, struct loop *);
 void tp_stats(struct strategy_image *, struct strategy_stats *);
 int tp_close(struct strategy_image *);
 
