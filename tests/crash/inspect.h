@@ -19,7 +19,7 @@ struct expect_snapshot {
     uint8_t *bytes; /* as large as the disk */
     bool *known;    /* by sector; NULL: all */
     uint64_t began;
-    bool must;      /* be there; else it may be, and then holds this */
+    bool must; /* be there; else it may be, and then holds this */
 };
 /* A snapshot is begun, and has been made: where nothing changed in between it holds just
  * that. */
