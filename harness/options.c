@@ -57,6 +57,8 @@ static const struct option_def defs[] = {
      .help = "I/O filters, e.g. delay:read=100us;fault:op=write,n=3,error=EIO"},
     {"batch", NULL, COUNT, AT(batch), 0, 4096,
      .help = "most host I/Os per submission; 0: no limit"},
+    {"merge", NULL, BYTES, AT(merge), 0, 1u << 30,
+     .help = "host I/Os side by side go down as one of at most so many bytes; 0: off"},
     {"workers", NULL, COUNT, AT(workers), 0, 1024,
      .help = "threads of the engines threads, posix-aio, libuv; 0: their default"},
     {"loop", NULL, CHOICE, AT(loop), .choices = "native|libuv",

@@ -50,6 +50,8 @@ void counters_since(struct counters *c, const struct counters *then)
     c->io.metadata_ios -= then->io.metadata_ios;
     c->loop.slept -= then->loop.slept;
     c->loop.polled -= then->loop.polled;
+    c->loop.merged -= then->loop.merged;
+    c->loop.carriers -= then->loop.carriers;
     c->loop.inlined -= then->loop.inlined;
     c->loop.inline_declined -= then->loop.inline_declined;
     c->delay.count -= then->delay.count;
@@ -216,6 +218,8 @@ static json_t *loop_json(const struct loop_stats *l)
     set_count(o, "inlined", l->inlined);
     set_count(o, "inline_declined", l->inline_declined);
     set_count(o, "inline_deepest", l->inline_deepest);
+    set_count(o, "merged", l->merged);
+    set_count(o, "merged_into", l->carriers);
     return o;
 }
 

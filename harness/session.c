@@ -43,6 +43,7 @@ static void loop_options_of(const struct job *j, struct loop_options *o)
                                    depth > ENGINE_DEPTH_MIN ? depth : ENGINE_DEPTH_MIN,
                                .batch = (unsigned)j->batch,
                                .workers = (unsigned)j->workers,
+                               .merge_bytes = j->merge,
                                .libuv = j->loop,
                                .poll_ns = j->poll_us * 1000,
                                .inline_completion = j->completion,

@@ -104,6 +104,7 @@ int loop_create(struct loop **out, struct env *env, const struct loop_options *o
     loop->env = env;
     loop->ops = ops;
     loop->depth = o.depth;
+    loop->merge_bytes = o.merge_bytes;
     loop->batch = o.batch ? o.batch : UINT32_MAX;
     ret = ops->open(&loop->engine, loop, &o, err);
     if (ret < 0) {
@@ -138,6 +139,7 @@ void loop_destroy(struct loop *loop)
         outside_close(loop->outside);
     free(loop->outside);
     loop->ops->close(loop->engine);
+    merge_close(loop);
     bounce_free(loop);
     slot_give(loop->slot);
     free(loop->heap);
@@ -234,6 +236,8 @@ static void submit(struct loop *loop)
 {
     struct engine *e = loop->engine;
 
+    if (unlikely(loop->merge_bytes))
+        merge_gathered(loop);
     while (loop->gathered.head && e->inflight < loop->depth) {
         unsigned room = loop->depth - e->inflight;
         struct aio *first = loop->gathered.head;

@@ -44,7 +44,9 @@ struct loop_options {
     bool
         inline_completion; /* done() may be called from inside aio_submit(): see below */
     enum loop_waiter waiter;
-    uint64_t waiter_ns;    /* its bound; 0: 1 ms */
+    uint64_t waiter_ns; /* its bound; 0: 1 ms */
+    uint64_t
+        merge_bytes; /* I/Os side by side go down as one of at most so much; 0: off */
     const char *sim_model; /* sim engine: "fixed", "lognormal" ...; NULL: its default */
     const char
         *settings; /* set by loop_create(): behind the colon of engine; or NULL */
@@ -70,6 +72,7 @@ struct loop_stats {
     uint64_t
         inline_declined; /* made by a coroutine: its completion would re-enter it */
     unsigned inline_deepest;
+    uint64_t merged, carriers; /* I/Os that went down merged, and as how many */
 };
 void loop_get_stats(const struct loop *, struct loop_stats *);
 

@@ -24,6 +24,7 @@
 struct pool;
 struct bounce;
 struct outside;
+struct carrier;
 
 /* Loops have slots, so that each counts in a cache line of its own; the last is for all
  * that come when the others are taken. */
@@ -63,10 +64,12 @@ struct loop {
     unsigned inline_depth, inline_left; /* left: in this turn */
     struct loop_stats stats;
 
-    struct pool *helpers;   /* started when first needed */
-    struct bounce *bounces; /* free list of the alignment layer */
-    struct sim_gate gate;   /* simulation: open when there is something to do */
-    struct sim_event alarm; /* simulation: the nearest timer */
+    uint64_t merge_bytes;     /* most that goes down as one; 0: nothing is merged */
+    struct carrier *carriers; /* free ones */
+    struct pool *helpers;     /* started when first needed */
+    struct bounce *bounces;   /* free list of the alignment layer */
+    struct sim_gate gate;     /* simulation: open when there is something to do */
+    struct sim_event alarm;   /* simulation: the nearest timer */
 };
 
 static inline struct aio *aio_of_bh(struct loop_bh *bh)
@@ -90,6 +93,10 @@ uint64_t poll_adapt(uint64_t bound_ns, uint64_t waited_ns, uint64_t max_ns);
 /* Something that a turn would run without any waiting. */
 bool loop_ready(struct loop *);
 
+/* merge.c: I/Os that lie side by side become one. */
+void merge_gathered(struct loop *);
+void merge_close(struct loop *);
+
 /* helper.c: runs an aio on a helper thread with hostio_run(); it completes like any. */
 void helper_submit(struct loop *);
 void helper_close(struct loop *);
@@ -101,13 +108,15 @@ enum { /* aio.state */
        AIO_HELPED,
        AIO_DELAYED,
        AIO_WAITS,
+       AIO_MERGED, /* a carrier has it */
        AIO_DONE
 };
 enum { /* aio.flags, beside AIO_PARTIAL */
        AIO_COUNTED =
            2, /* a writer that the alignment layer counts in its loop's slot */
        AIO_TRACKED = 4, /* one it holds in its list */
-       AIO_RETRY = 8    /* the kernel said EAGAIN once */
+       AIO_RETRY = 8,   /* the kernel said EAGAIN once */
+       AIO_ALONE = 16   /* not to be merged */
 };
 void aio_prepare(struct loop *, struct aio *);     /* pending from here on */
 void aio_below_align(struct loop *, struct aio *); /* first filter */

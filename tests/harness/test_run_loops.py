@@ -59,6 +59,14 @@ class Loops(OnImages):
         for waiter in ('select', 'blind'):
             self.verified('--engine=threads', '--waiter', waiter, '--waiter-us=100')
 
+    def test_merging(self):
+        self.verified('--engine=io_uring', '--merge=1m')
+        for merge, some in (('64k', True), ('0', False)):
+            loop = run_json('--image', self.full, '--strategy=callbacks', '--rw=read',
+                            '--engine=io_uring', '--iodepth=16', '--merge', merge)['jobs'][0]['loop']
+            self.assertEqual(loop['merged'] > 0, some)
+            self.assertLessEqual(loop['merged_into'] * 2, loop['merged'])
+
     def test_simulated_time_has_none_of_them(self):
         for option in ('--loop=libuv', '--poll-us=1', '--completion=inline',
                        '--waiter=select'):
