@@ -448,9 +448,11 @@ int job_check(const struct job *j, struct error *err)
     if (j->rw.random && j->rw.skip && j->rw.skip > 1u << 30)
         return error_set(err, -EINVAL, "rw: %s: at most 2^30 requests in a row",
                          j->rw.text);
-    if (j->global_mutex && (j->ramp_ns || job_snapshots(j)))
+    if (j->global_mutex && (j->ramp_ns || job_snapshots(j) || j->read_iolog))
         return error_set(err, -EINVAL, "global-mutex: does not go with %s",
-                         j->ramp_ns ? "ramp_time" : "snapshot-every");
+                         j->ramp_ns         ? "ramp_time"
+                         : job_snapshots(j) ? "snapshot-every"
+                                            : "read_iolog");
     if (j->vcpu_tick_ns < 1000)
         return error_set(err, -EINVAL, "vcpu-tick: %llu ns: at least 1us",
                          (unsigned long long)j->vcpu_tick_ns);

@@ -1,0 +1,82 @@
+/*
+ * Inside the load loop: load.c (the phases of a job), load_request.c (one request, from
+ * being submitted to having ended), load_next.c (what comes next), load_setup.c.
+ */
+#ifndef HARNESS_LOAD_INT_H
+#define HARNESS_LOAD_INT_H
+#include "harness/iolog.h"
+#include "harness/load.h"
+#include "harness/vcpu.h"
+
+enum { LOAD_ALIGN = 4096 };
+
+struct slot {
+    struct guest_req req; /* first: done() gets it back */
+    struct load *load;
+    uint64_t start_ns;
+    struct iovec read, write;
+    enum load_dir dir;
+    struct slot *idle; /* the next one in the list */
+};
+
+struct load {
+    struct load_options o;
+    struct env *env;
+    struct workload work;
+    struct load_result *res;
+    struct slot *slot;
+    unsigned slots, inflight;
+    char *memory;
+
+    /* next request: what sort of thing comes, given the phase */
+    bool (*next)(struct load *, struct slot *);
+    uint64_t left;                 /* requests still to be made */
+    uint64_t flush_every, written; /* fsync=N */
+    uint64_t block;                /* verify phase, content: where it is */
+    uint64_t sequence;
+    uint64_t ramp_end_ns, deadline_ns;
+    bool measuring, timed, stopped, snapshots;
+
+    struct { /* --snapshot-every */
+        struct guest_req req;
+        char name[24];
+        uint64_t start_ns, end_ns; /* of the last one */
+        uint64_t due_ns, due;      /* the next one's, in requests if not in time */
+        unsigned made;
+        bool busy;
+    } snap;
+    uint64_t completed;
+
+    struct vcpu *vcpu; /* --global-mutex: it submits and completes; else NULL */
+    unsigned start_depth;
+
+    struct { /* --read_iolog */
+        struct iolog log;
+        uint64_t at, begin_ns; /* the next entry; when entry 0 is due */
+        struct slot *idle;     /* slots without a request until one is due */
+        struct loop_timer timer;
+    } replay;
+
+    bool verifying; /* headers in what is written */
+    bool check;     /* reads are compared */
+    struct verify verify;
+};
+
+/* load_request.c */
+void load_submit(struct load *, struct slot *);
+void load_done(struct guest_req *); /* of every slot's request */
+/* What done() means to the load: counts it and submits what comes next. */
+void load_finish(struct load *, struct guest_req *);
+/* Measuring begins: what came before does not count. */
+void load_start_measuring(struct load *, uint64_t now);
+void load_snapshot_due(struct load *, uint64_t now);
+void load_snapshot_done(struct guest_req *);
+
+/* load_next.c. Each fills the slot's request; false: nothing comes any more. */
+bool load_next_of_workload(struct load *, struct slot *);
+bool load_next_of_record(struct load *, struct slot *);
+bool load_next_to_verify(struct load *, struct slot *);
+bool load_next_last_flush(struct load *, struct slot *);
+void load_replay_due(struct loop_timer *);
+
+#endif
