@@ -151,6 +151,15 @@ static struct qcow2_slice *slot_for(struct qcow2 *q, enum slice_kind kind,
     return s;
 }
 
+/* A wait whose news has come already. */
+static int need_nothing(struct qcow2 *q, struct qcow2_need *need)
+{
+    bool awaited = true;
+    need->chan = need;
+    wake_push(q, need, &awaited);
+    return QCOW2_NEED_WAIT;
+}
+
 int slice_get(struct qcow2 *q, enum slice_kind kind, uint64_t offset,
               struct qcow2_slice **out, struct qcow2_need *need)
 {
@@ -158,6 +167,13 @@ int slice_get(struct qcow2 *q, enum slice_kind kind, uint64_t offset,
     if (s && s->kind != kind)
         return corrupt(q, "table at offset", offset,
                        "it is an L2 table and a refcount block");
+    if (s && qcow2_inject()) {
+        bool idle = s->state == SLICE_VALID && !s->pins && !slice_busy(s);
+        if (!idle || qcow2_inject())
+            return need_nothing(q, need);
+        hash_remove(q, s); /* as if evicted */
+        s = NULL;
+    }
     if (s && s->state == SLICE_VALID) {
         s->used = 1;
         *out = s;
@@ -340,7 +356,7 @@ int ticket_pin(struct qcow2 *q, struct qcow2_ticket *t, unsigned i,
     if (t->pin[i] == s)
         return 0;
     assert(!t->pin[i]);
-    int ret = slice_intend(q, s);
+    int ret = qcow2_inject() ? -EBUSY : slice_intend(q, s);
     if (ret)
         return ret;
     s->pins++;

@@ -168,6 +168,14 @@ static inline uint64_t round_up(uint64_t x, uint64_t align)
 static inline uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
+/* Tests build the core so that it asks them where it could go on: true: it needs all the
+ * same (a wait that is over at once, a load, a sync). Everywhere else it is false. */
+#ifdef QCOW2_INJECT
+bool qcow2_inject(void);
+#else
+static inline bool qcow2_inject(void) { return false; }
+#endif
+
 /* cache.c */
 int cache_open(struct qcow2 *);
 void cache_free(struct qcow2 *);

@@ -53,7 +53,7 @@ int limbo_promise(struct qcow2 *q, struct qcow2_ticket *t, uint32_t n)
     /* The last one is for a refcount table that moves: those who hold all the others may
      * be waiting for just that. */
     uint32_t spare = t != &q->mk_ref.limbo;
-    if (q->limbo_len + q->limbo_promised + n + spare > q->limbo_cap) {
+    if (q->limbo_len + q->limbo_promised + n + spare > q->limbo_cap || qcow2_inject()) {
         stat_add(&q->stats.limbo_full);
         return -EBUSY;
     }

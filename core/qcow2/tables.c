@@ -69,7 +69,7 @@ static int need_zero(struct maker *m, uint64_t offset, uint64_t len,
 /* Room for n more slots to become busy at once, so that linking can't stop half way. */
 static bool room_for_busy(const struct qcow2 *q, unsigned n)
 {
-    return q->busy_slots + n <= q->nslots / 2;
+    return q->busy_slots + n <= q->nslots / 2 && !qcow2_inject();
 }
 
 /* A refcount block for the range of cluster, in the first cluster of that range, where it

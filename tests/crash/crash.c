@@ -47,6 +47,7 @@ struct crash {
     uint64_t looks;
     bool again; /* more is expected of all images there can be */
     uint64_t promise, flushes;
+    struct seen looked; /* at what, when so much was promised */
 
     struct version *version; /* at this point */
     struct cell *cell;
@@ -54,7 +55,7 @@ struct crash {
     unsigned always; /* ops before this one are all there */
     uint64_t want_size;
 };
-static struct seen images, looked;
+static struct seen images; /* of all disks there were */
 
 /* ---- hashes ---- */
 
@@ -90,7 +91,7 @@ static bool seen_add(struct seen *s, uint64_t hash)
 {
     if (2 * s->count >= (s->slot ? 1ull << s->bits : 0)) {
         struct seen old = *s;
-        s->bits = old.slot ? old.bits + 1 : 16;
+        s->bits = old.slot ? old.bits + 1 : 10;
         s->slot = calloc(1ull << s->bits, sizeof(*s->slot));
         assert(s->slot);
         s->count = 0;
@@ -155,6 +156,7 @@ void crash_free(struct crash *c)
     free(c->base);
     free(c->version);
     free(c->cell);
+    free(c->looked.slot);
     free(c);
 }
 
@@ -359,7 +361,7 @@ static void look(struct crash *c, const struct expect *e)
     bool fresh = seen_add(&images, hash);
 
     c->tally->images += fresh;
-    if (!seen_add(&looked, hash ^ mix(mix(c->o.seed) + c->promise)))
+    if (!seen_add(&c->looked, hash ^ mix(c->promise)))
         return;
     build(c);
     c->tally->looks++;

@@ -254,13 +254,30 @@ int world_settle(struct task *t, const struct qcow2_need *need)
     return ret;
 }
 
+/* A call of the core, seen from before and after. */
+#define VERB(t, call) (verb_begins(t), verb_ended(t, call))
+
+static void verb_begins(struct task *t)
+{
+    if (t->w->verb)
+        t->w->verb(t->w, 0);
+}
+
+static int verb_ended(struct task *t, int verdict)
+{
+    if (t->w->verb && verdict > 0)
+        t->w->verb(t->w, verdict);
+    return verdict;
+}
+
 /* After a verdict above 0: settle it. 0: repeat; negative: give up. */
 static int owed(struct task *t, int verdict, const struct qcow2_need *need)
 {
+    if (verdict == QCOW2_NEED_WAIT) /* among the sleepers before the news is told */
+        t->asleep = need->chan;
     world_wake(t->w);
     if (verdict == QCOW2_NEED_IO)
         return world_settle(t, need);
-    t->asleep = need->chan;
     while (t->asleep)
         co_yield ();
     return 0;
@@ -311,7 +328,7 @@ int world_close(struct world *w, struct task *t)
     struct qcow2_ticket ticket = {0};
     struct qcow2_need need;
     int ret;
-    while ((ret = qcow2_close_sync(w->q, &ticket, &need)) > 0) {
+    while ((ret = VERB(t, qcow2_close_sync(w->q, &ticket, &need))) > 0) {
         ret = owed(t, ret, &need);
         if (ret) {
             qcow2_cancel(w->q, &ticket);
@@ -368,7 +385,7 @@ int guest_read(struct task *t, uint64_t offset, uint8_t *buf, uint64_t len)
         struct qcow2_need need;
         int ret = qcow2_peek(q, offset, len, &e);
         for (bool map = ret == -EAGAIN; map;) {
-            ret = qcow2_map(q, &ticket, offset, len, &e, &need);
+            ret = VERB(t, qcow2_map(q, &ticket, offset, len, &e, &need));
             map = ret > 0;
             if (map && (ret = owed(t, ret, &need)) != 0)
                 map = false;
@@ -394,7 +411,7 @@ int guest_write(struct task *t, uint64_t offset, const uint8_t *buf, uint64_t le
         struct qcow2_write w = {0};
         struct qcow2_need need;
         int ret;
-        while ((ret = qcow2_plan(q, offset, len, &w, &need)) > 0) {
+        while ((ret = VERB(t, qcow2_plan(q, offset, len, &w, &need))) > 0) {
             ret = owed(t, ret, &need);
             if (ret) {
                 qcow2_abort(q, &w);
@@ -439,7 +456,8 @@ int guest_zero(struct task *t, uint64_t offset, uint64_t len)
         enum qcow2_part part;
         uint64_t done;
         int ret;
-        while ((ret = qcow2_zero(q, &ticket, offset, len, &done, &part, &need)) > 0) {
+        while ((ret = VERB(
+                    t, qcow2_zero(q, &ticket, offset, len, &done, &part, &need))) > 0) {
             ret = owed(t, ret, &need);
             if (ret) {
                 qcow2_cancel(q, &ticket);
@@ -470,7 +488,8 @@ int guest_discard(struct task *t, uint64_t offset, uint64_t len)
         struct qcow2_need need;
         uint64_t done;
         int ret;
-        while ((ret = qcow2_discard(q, &ticket, offset, len, &done, &need)) > 0) {
+        while ((ret = VERB(t, qcow2_discard(q, &ticket, offset, len, &done, &need))) >
+               0) {
             ret = owed(t, ret, &need);
             if (ret) {
                 qcow2_cancel(q, &ticket);
@@ -491,7 +510,7 @@ int guest_flush(struct task *t)
     struct qcow2_ticket ticket = {0};
     struct qcow2_need need;
     int ret;
-    while ((ret = qcow2_sync(t->w->q, &ticket, &need)) > 0) {
+    while ((ret = VERB(t, qcow2_sync(t->w->q, &ticket, &need))) > 0) {
         ret = owed(t, ret, &need);
         if (ret) {
             qcow2_cancel(t->w->q, &ticket);
@@ -508,7 +527,7 @@ int guest_snapshot(struct task *t, enum qcow2_snapshot_op op, const char *name)
     struct qcow2_need need;
     int ret;
     do {
-        ret = qcow2_snapshot_step(t->w->q, &s, &need);
+        ret = VERB(t, qcow2_snapshot_step(t->w->q, &s, &need));
         if (ret > 0) {
             ret = owed(t, ret, &need);
             if (ret)

@@ -32,6 +32,8 @@ struct world {
     bool verify;
     struct crash *crash; /* told of every change of the file; NULL: nobody is */
     void (*after_step)(struct world *); /* a task ran until it paused; may be NULL */
+    /* Called before each verb of the core with 0, and after one that needs. */
+    void (*verb)(struct world *, int verdict);
     void *opaque;
     uint64_t stop_at; /* world_run() returns when this many I/Os were done; 0: never */
 };
