@@ -41,7 +41,9 @@ void counters_since(struct counters *c, const struct counters *then)
     for (size_t i = 0; i < sizeof(c->strategy.top) / sizeof(*now); i++)
         now[i] -= was[i];
     c->strategy.wakeups -= then->strategy.wakeups;
+    c->strategy.locks -= then->strategy.locks;
     c->strategy.lock_waits -= then->strategy.lock_waits;
+    c->strategy.coroutines -= then->strategy.coroutines;
     c->strategy.bytes_copied -= then->strategy.bytes_copied;
     for (int op = 0; op < AIO_OPS; op++) {
         c->io.ios[op] -= then->io.ios[op];
@@ -256,7 +258,9 @@ static json_t *strategy_json(const struct result *r)
 
     set_count(o, "bytes_copied", s->bytes_copied);
     set_count(o, "wakeups", s->wakeups);
+    set_count(o, "locks", s->locks);
     set_count(o, "lock_waits", s->lock_waits);
+    set_count(o, "coroutines", s->coroutines);
     json_object_set_new(o, "poisoned", json_boolean(s->poisoned));
     json_t *c = json_object();
 #define X(name) set_count(c, #name, s->top.name);

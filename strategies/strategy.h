@@ -19,7 +19,7 @@
 #include "core/image/node.h"
 #include "core/qcow2/qcow2.h"
 
-#define STRATEGY_ABI 6
+#define STRATEGY_ABI 7
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
 enum guest_op {
@@ -66,8 +66,10 @@ struct strategy_options {
     bool punch;
 };
 struct strategy_stats {
-    struct qcow2_stats top; /* of the top image */
-    uint64_t wakeups, lock_waits, bytes_copied;
+    struct qcow2_stats top;              /* of the top image */
+    uint64_t wakeups, locks, lock_waits; /* locks taken; of them, after waiting */
+    uint64_t coroutines;                 /* made, over a request or a phase of one */
+    uint64_t bytes_copied;
     bool poisoned;
     struct qcow2_complaint complaint; /* of the topmost image that has one */
     const char *complaint_file;       /* the module's, until close */

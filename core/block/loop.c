@@ -281,8 +281,9 @@ static unsigned run_callbacks(struct loop *loop)
         bh->fn(bh);
     }
     ran += aio_deliver(loop); /* what posts completed */
-    if (co_has_ready() && !co_in()) {
-        found_no_more(loop);
+    if (!co_in()) {           /* ready or not, the pool counts turns */
+        if (co_has_ready())
+            found_no_more(loop);
         ran += co_run_ready();
     }
     return ran;

@@ -91,6 +91,7 @@ void co_pool_drain(void); /* unmaps this thread's idle stacks (before thread exi
 struct co_usage {                             /* of this thread */
     unsigned stacks, stacks_max, stacks_idle; /* mapped now, at most, in the pool */
     size_t stack_bytes;                       /* of each */
+    unsigned pool_limit;                      /* co_pool_limit(), whoever set it last */
 };
 void co_usage(struct co_usage *);
 /* High-water marks: how deep a coroutine, and who had its stack before, went; and those

@@ -264,6 +264,7 @@ void co_usage(struct co_usage *u)
         .stacks_max = co_tls.mapped_max,
         .stacks_idle = idle_count(),
         .stack_bytes = CO_STACK_BYTES,
+        .pool_limit = limit,
     };
 }
 

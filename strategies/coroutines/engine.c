@@ -23,6 +23,7 @@ static void open_guards(struct strategy_image *image)
         struct node_guard *guard = image->nodes[i].guard;
         guard->end_asleep = &guard->asleep;
     }
+    image->end_claims = &image->claims;
 }
 
 static void free_image(struct strategy_image *image)
@@ -33,6 +34,7 @@ static void free_image(struct strategy_image *image)
     }
     guests_free(&image->guests);
     nodes_free(image->nodes, image->node_count);
+    co_restore_runtime(image);
     free(image);
 }
 
@@ -52,6 +54,8 @@ int co_open(struct strategy_image **out, const struct strategy_options *so,
         ret = guests_open(&image->guests, so->loop, so->depth,
                           sizeof(struct co_request), err);
     open_guards(image);
+    if (ret == 0 && !image->nodes->core)
+        image->lock = &co_no_lock; /* raw: there is nothing to guard */
     if (ret == 0)
         ret = guests_run_alone(&image->guests, GUESTS_OPENING, image, co_submit);
     if (ret < 0) {
@@ -109,12 +113,22 @@ void co_admit(struct strategy_image *image)
 static void request_main(void *arg)
 {
     struct co_request *r = arg;
-    r->result = co_run(r);
+    const struct co_lock *lock = r->image->lock;
+    if (lock->take)
+        lock->take(r, 0);
+    if (r->fast.owes)
+        co_pay(r);
+    r->result = r->cancelled ? -ECANCELED : co_run(r);
+    if (lock->give)
+        lock->give(r, 0);
     co_defer(r);
 }
 
 void co_start(struct co_request *r)
 {
+    if (co_fast(r))
+        return;
+    r->image->stats.coroutines++;
     r->co = co_create(request_main, r);
     if (r->co) {
         co_enter(r->co);
@@ -211,7 +225,7 @@ int co_close(struct strategy_image *image)
 const struct strategy asyncow_strategy = {
     .abi = STRATEGY_ABI,
     .name = "coroutines",
-    .summary = "a coroutine per request, a mutex over metadata",
+    .summary = "a coroutine per request; a mutex over metadata, or another lock",
     .settings = co_settings,
     .ways = co_ways,
     .open = co_open,

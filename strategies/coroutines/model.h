@@ -2,12 +2,14 @@
  * Coroutines: a request is a stack of its own, on one thread. It runs straight on and
  * yields where it waits; a mutex that coroutines sleep on guards the core.
  *
- * Lock contract (in prose here, in code in settle.c):
+ * Lock contract (in prose here, in code in settle.c and locks.c), with lock=comutex, the
+ * default; what the other locks do is said in locks.c:
  *  - node_guard.lock guards node.core and what is marked below. co_begin() takes it,
  *    co_end() wakes whom the core names and gives it back.
  *  - Never held across guest data I/O, decompression, or a sleep on a channel. Held
  *    across the metadata I/O that a verb owes only with hold=metadata.
  *  - One lock at a time: a request leaves a node before it goes down the chain.
+ * The core itself asks for no lock: a verb is one step, and is repeated after a wait.
  * All else needs no lock: one thread, and a coroutine is only left where it yields.
  */
 #ifndef COROUTINES_MODEL_H
@@ -38,25 +40,72 @@ struct co_request { /* a slot; everything else of a request is on its stack */
     bool changed;         /* metadata; with through, sync before completing */
     struct iovec part[2]; /* head and tail of an allocating write */
     struct host_bufs buf; /* kept */
+    struct {              /* fastpath.c: what it has under way */
+        struct qcow2_extent extent;
+        struct qcow2_write write;
+        bool owes; /* need.io, for write: to be done by the coroutine */
+    } fast;
+    struct co_request *claim_next; /* locks.c, entry: the next younger claim */
+    struct co_queue claim_waiters;
+    bool claims;
+};
+
+/* What a request may wait for while it has the lock; channels of the core apart. */
+enum co_wait {
+    CO_WAIT_METADATA = 1, /* I/O that a verb owes */
+    CO_WAIT_COPY = 2,     /* reading what a write must copy; a compressed cluster */
+    CO_WAIT_DATA = 4,     /* the guest's data */
+    CO_WAIT_TABLE = 8,    /* a turn of the loop between two tables of a snapshot */
+};
+
+struct co_lock { /* locks.c has them all; NULL: nothing to do */
+    const char *name;
+    unsigned keeps; /* across which waits it is kept: a set of enum co_wait */
+    bool optional;  /* across metadata only with hold=metadata */
+    bool calls;     /* kept across data, but what follows is a call of its own */
+    /* Around a verb. Outside any section. */
+    void (*begin)(struct node *), (*end)(struct node *);
+    /* Around a request. why: what it waits for, or has waited for; 0: its start, its end,
+     * a sleep on a channel. */
+    void (*take)(struct co_request *, enum co_wait why);
+    void (*give)(struct co_request *, enum co_wait why);
+    /* Whether r could have it at once. NULL: not without a coroutine. */
+    bool (*is_free)(struct co_request *r);
 };
 
 struct strategy_image {
     struct loop *loop;
     struct node *nodes; /* the top first */
     unsigned node_count;
-    bool hold, through, writable;
+    bool through, writable, fast;
     struct error *err; /* of opening */
+
+    const struct co_lock *lock;
+    unsigned keeps;                          /* as set; a set of enum co_wait */
+    struct co_mutex mutex;                   /* serialize, big, big-held */
+    struct co_rwlock rwlock;                 /* rwlock, entry */
+    struct co_request *claims, **end_claims; /* entry: oldest first */
+    const char *old_backend;                 /* runtime.c; NULL: not changed */
+    unsigned pool, old_pool;
 
     struct guests guests; /* slots: struct co_request */
     struct strategy_stats stats;
 };
 
-/* settings.c */
+/* settings.c, and what is behind it: locks.c, runtime.c, fastpath.c */
 extern const struct setting co_settings[];
 extern const struct strategy_way co_ways[];
 /* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
 int co_configure(struct strategy_image *, const struct strategy_options *,
                  struct error *);
+
+extern const struct co_lock co_no_lock;
+const struct co_lock *co_find_lock(const char *settings);
+int co_use_runtime(struct strategy_image *, const char *settings, struct error *);
+void co_restore_runtime(struct strategy_image *);
+/* Outside coroutines. false: the request is one for a coroutine. */
+bool co_fast(struct co_request *);
+void co_pay(struct co_request *); /* fast.owes, with the lock; in its coroutine */
 
 /* engine.c: from the guest's request to the coroutine, and back */
 int co_open(struct strategy_image **, const struct strategy_options *, struct error *);
@@ -73,7 +122,8 @@ void co_attach(struct strategy_image *, struct loop *);
 void co_stats(struct strategy_image *, struct strategy_stats *);
 int co_close(struct strategy_image *);
 
-/* settle.c: all that waits. All but co_wake_sleepers() and co_defer() may yield. */
+/* settle.c: all that waits. All but co_wake_sleepers() and co_defer() may yield.
+ * co_begin() to co_end(): the exclusive section of a node. */
 void co_begin(struct node *);
 void co_end(struct node *);
 /* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:
@@ -85,7 +135,7 @@ int co_owed(struct co_request *, struct node *);
 int co_transfer(struct co_request *); /* aio as host_data() filled it */
 int co_decompress(struct co_request *, const struct where *);
 void co_defer(struct co_request *); /* finish in a bottom half; does not yield */
-/* Between two parts of something long: gives the lock back while the loop turns. */
+/* Between two parts of something long: the loop turns, the lock is for others too. */
 void co_pause(struct co_request *, struct node *);
 
 /* read.c */

@@ -10,18 +10,47 @@
 
 #include <errno.h>
 
-/* The exclusive section of a node: co_begin() to co_end(). */
+/* The exclusive section of a node: co_begin() to co_end(). Locks that are a whole call's
+ * are held already. */
 void co_begin(struct node *node)
 {
-    if (node->guard->lock.owner)
-        node->image->stats.lock_waits++;
-    co_mutex_lock(&node->guard->lock);
+    const struct co_lock *lock = node->image->lock;
+    if (lock->begin)
+        lock->begin(node);
 }
 
 void co_end(struct node *node)
 {
+    const struct co_lock *lock = node->image->lock;
     co_wake_sleepers(node);
-    co_mutex_unlock(&node->guard->lock);
+    if (lock->end)
+        lock->end(node);
+}
+
+/* Before and after a wait; node: in whose section, or NULL. */
+static void give(struct co_request *r, struct node *node, enum co_wait why)
+{
+    const struct co_lock *lock = r->image->lock;
+    if (why & r->image->keeps)
+        return;
+    if (node)
+        co_end(node);
+    if (lock->give)
+        lock->give(r, why);
+}
+
+static void take(struct co_request *r, struct node *node, enum co_wait why)
+{
+    const struct co_lock *lock = r->image->lock;
+    if (why & r->image->keeps) {
+        if (!lock->calls || why != CO_WAIT_DATA)
+            return;
+        lock->give(r, why); /* others' calls come between data and completion */
+    }
+    if (lock->take)
+        lock->take(r, why);
+    if (node)
+        co_begin(node);
 }
 
 int co_settle(struct co_request *r, struct node *node, int verdict)
@@ -34,18 +63,16 @@ int co_settle(struct co_request *r, struct node *node, int verdict)
     return ret == 0 && r->cancelled ? -ECANCELED : ret;
 }
 
-/* Whatever `hold` says, a sleeper gives the lock back: else whom it waits for could
- * never come to an end. */
+/* A sleeper gives every lock back: else whom it waits for could never come to an end. */
 void co_sleep(struct co_request *r, struct node *node)
 {
-    co_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
+    give(r, node, 0); /* before r lies down, or it would be woken for old news */
     r->chan = r->need.chan;
     r->next = NULL;
     *node->guard->end_asleep = r;
     node->guard->end_asleep = &r->next;
-    co_mutex_unlock(&node->guard->lock);
     co_yield ();
-    co_begin(node);
+    take(r, node, 0);
 }
 
 /* Oldest channel first, oldest sleeper first. */
@@ -85,11 +112,10 @@ static int io(struct co_request *r)
 int co_owed(struct co_request *r, struct node *node)
 {
     const struct qcow2_io *owed = &r->need.io;
-    bool hold = r->image->hold, more = true;
+    bool more = true;
     void *copy = NULL;
     int ret = 0;
-    if (!hold)
-        co_end(node);
+    give(r, node, CO_WAIT_METADATA);
     if (owed->op == QCOW2_COPY) {
         copy = host_buf_get(&r->buf.copy, owed->len);
         ret = copy ? 0 : -ENOMEM;
@@ -99,19 +125,30 @@ int co_owed(struct co_request *r, struct node *node)
         more = host_owed(&r->aio, &r->iov, owed, node->file, copy, step);
         ret = io(r);
     }
-    if (!hold)
-        co_begin(node);
+    take(r, node, CO_WAIT_METADATA);
     return qcow2_io_done(node->core, owed, ret);
 }
 
-/* Guest data, without the lock. */
+/* Is the aio the guest's data, or something that has to be read for that? */
+static enum co_wait transferred(const struct co_request *r)
+{
+    if (r->aio.op != AIO_READ)
+        return CO_WAIT_DATA;
+    bool copies = r->guest->op != GUEST_READ;
+    bool expands = r->aio.iov->iov_base == r->buf.compressed.p;
+    return copies || expands ? CO_WAIT_COPY : CO_WAIT_DATA;
+}
+
 int co_transfer(struct co_request *r)
 {
+    enum co_wait why = transferred(r);
     if (r->cancelled)
         return -ECANCELED;
+    give(r, NULL, why);
     r->transfers = true;
     int ret = io(r);
     r->transfers = false;
+    take(r, NULL, why);
     return ret;
 }
 
@@ -137,8 +174,10 @@ int co_decompress(struct co_request *r, const struct where *where)
               .out_len = qcow2_cluster_size(where->node->core)},
         .co = r->co,
     };
+    give(r, NULL, CO_WAIT_COPY);
     loop_work(r->image->loop, &e.x.work);
     co_yield ();
+    take(r, NULL, CO_WAIT_COPY);
     return e.x.result;
 }
 
@@ -161,9 +200,9 @@ static void paused(struct loop_bh *bh)
 
 void co_pause(struct co_request *r, struct node *node)
 {
-    co_end(node);
+    give(r, node, CO_WAIT_TABLE);
     r->bh.fn = paused;
     loop_defer(r->image->loop, &r->bh);
     co_yield ();
-    co_begin(node);
+    take(r, node, CO_WAIT_TABLE);
 }

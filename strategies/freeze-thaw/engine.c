@@ -116,6 +116,7 @@ static void phase_main(void *arg)
 void ft_start(struct ft_request *r, ft_phase *phase)
 {
     r->phase = phase;
+    r->image->stats.coroutines++;
     r->co = co_create(phase_main, r);
     if (r->co) {
         co_enter(r->co);

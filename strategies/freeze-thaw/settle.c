@@ -14,6 +14,7 @@
 void ft_begin(struct node *node)
 {
     struct strategy_image *image = node->image;
+    image->stats.locks++;
     if (image->frozen) {
         image->stats.lock_waits++;
         co_queue_wait(&image->turns, NULL);

@@ -6,6 +6,9 @@ two axes, occurs. For each combination QEMU makes the image, test_differential w
 (twice, closed and opened in between), and then QEMU must find it sound and read what the
 model says, in its snapshots too. Over the whole suite each rare path must have been taken.
 
+--ways: the same for the settings of strategies that are not among these, over fewer kinds
+of image.
+
 ASYNCOW_SEED repeats a run; --only axis=value,... runs only combinations with those values;
 --cell N runs one. Modules are looked for in ASYNCOW_STRATEGY_PATH, else beside the
 program's build.
@@ -21,6 +24,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import cover
 import images
+import ways
 
 K, M = 1024, 1024 * 1024
 AXES = {
@@ -38,6 +42,10 @@ AXES = {
     'unaligned': [0, 1],
     'slow': ['none', 'reads', 'writes'],
 }
+# A setting changes who waits for whom; what an image can be matters where it is slow, or
+# makes a request long.
+OF_WAYS = AXES | {'version': [3], 'cluster': [512, 4 * K, 64 * K], 'refcount': [16],
+                  'strategy': ways.WAYS, 'engine': ['sim', 'io_uring'], 'direct': [0]}
 # What finishes late is overtaken: a flush and a reuse by a read, a discard by a rewrite.
 SLOW = {'none': '', 'reads': 'delay:data-read=lognormal(20us,2)',
         'writes': 'delay:data-write=lognormal(20us,2),metadata-write=lognormal(5us,1)'}
@@ -55,12 +63,12 @@ def allowed(row):
     return not (row.get('refcount') == 1 and row.get('content') == 'snapshot')
 
 
-def raw_cells():
+def raw_cells(axes):
     """A raw image has no axes but these; each strategy with an engine, and in turn."""
-    for i, strategy in enumerate(AXES['strategy']):
+    for i, strategy in enumerate(axes['strategy']):
         yield {'version': 'raw', 'cluster': 512, 'refcount': 0, 'backing': 'none',
                'content': 'data', 'strategy': strategy,
-               'engine': AXES['engine'][i % len(AXES['engine'])], 'metadata': 'back',
+               'engine': axes['engine'][i % len(axes['engine'])], 'metadata': 'back',
                'direct': i % 2, 'grow': 0, 'unaligned': i // 2 % 2,
                'slow': list(SLOW)[i % 3]}
 
@@ -192,10 +200,11 @@ def run_cell(cell, number, options):
 
 def choose(options):
     """(number, cell) of all that is to run. Numbers don't depend on what is left out."""
-    rows, impossible = cover.cover(AXES, allowed, options.seed)
+    axes = OF_WAYS if options.ways else AXES
+    rows, impossible = cover.cover(axes, allowed, options.seed)
     if [p for p in impossible if allowed(dict(p))]:
         raise SystemExit(f'pairs not covered: {impossible}')
-    cells = list(enumerate([*rows, *raw_cells()]))
+    cells = list(enumerate([*rows, *raw_cells(axes)]))
     for only in options.only:
         wanted = [w.partition('=') for w in only.split(',')]
         cells = [(n, c) for n, c in cells
@@ -233,6 +242,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--program', required=True, help='test_differential')
     parser.add_argument('--ops', type=int, default=200, help='requests each time it is open')
+    parser.add_argument('--ways', action='store_true', help='the settings of ways.py')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--disk', type=int, default=10, help='each n-th image on disk, 0: none')
     parser.add_argument('--only', action='append', default=[], help='axis=value,axis=value: '
@@ -247,7 +257,7 @@ def main():
     cells, began = choose(options), time.monotonic()
     totals, failed = run_all(cells, options)
     print(f'{len(cells)} combinations in {time.monotonic() - began:.0f} s, {failed} failed')
-    whole = not options.only and options.cell is None and options.most is None
+    whole = not options.ways and not options.only and options.cell is None and options.most is None
     never = [name for name in RARE if not totals.get(name)]
     for name in RARE:
         print(f'  {name:18} {totals.get(name, 0)}')

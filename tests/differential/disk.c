@@ -194,7 +194,9 @@ void disk_stats_add(struct strategy_stats *sum, const struct strategy_stats *s)
     for (size_t i = 0; i < sizeof(s->top) / sizeof(*to); i++)
         to[i] += from[i];
     sum->wakeups += s->wakeups;
+    sum->locks += s->locks;
     sum->lock_waits += s->lock_waits;
+    sum->coroutines += s->coroutines;
 }
 
 void disk_stats_print(const struct strategy_stats *s)
@@ -204,6 +206,7 @@ void disk_stats_print(const struct strategy_stats *s)
     printf("stats {");
     for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
         printf("\"%s\": %" PRIu64 ", ", names[i], n[i]);
-    printf("\"wakeups\": %" PRIu64 ", \"lock_waits\": %" PRIu64 "}\n", s->wakeups,
-           s->lock_waits);
+    printf("\"wakeups\": %" PRIu64 ", \"locks\": %" PRIu64 ", ", s->wakeups, s->locks);
+    printf("\"lock_waits\": %" PRIu64 ", \"coroutines\": %" PRIu64 "}\n", s->lock_waits,
+           s->coroutines);
 }

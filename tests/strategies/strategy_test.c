@@ -83,7 +83,7 @@ void world_open(struct world *w)
         .loop = w->loop,
         .engine = &w->engine,
         .top = w->top,
-        .settings = settings,
+        .settings = w->settings,
         .depth = w->depth,
         .cache = w->cache,
         .grow = w->grow,

@@ -27,7 +27,6 @@ struct world {
     struct loop *loop;
     struct loop_options engine;
     const struct strategy *strategy;
-    const char *settings; /* of main(); may be NULL */
     struct image_node *top;
     struct strategy_image *image;
     uint64_t size;
@@ -36,6 +35,7 @@ struct world {
     bool idle;        /* none */
     bool submitting;  /* done() must not come now */
     /* for the next world_open() */
+    const char *settings; /* at first main()'s; may be NULL */
     const char *format, *filters;
     unsigned depth;
     bool through, direct;
