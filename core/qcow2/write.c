@@ -52,7 +52,9 @@ static uint64_t same_run(const struct qcow2 *q, const struct qcow2_slice *s,
 }
 
 /* A rewrite in place trusts COPIED only after it saw each refcount, once a cluster as
- * long as the slice stays cached. */
+ * long as the slice stays cached. One that is counted more than once, as a crash while a
+ * snapshot was made leaves it, is copied like any that is shared: COPIED goes, and -EAGAIN
+ * says to look at the entry again. */
 static int verify_in_place(struct qcow2 *q, struct qcow2_slice *s, uint64_t guest,
                            uint64_t len, uint64_t host, struct qcow2_need *need)
 {
@@ -68,10 +70,16 @@ static int verify_in_place(struct qcow2 *q, struct qcow2_slice *s, uint64_t gues
         int ret = refcount_slice_get(q, cluster, &r, need);
         if (ret)
             return ret;
-        if (qcow2_refcount_get(r->buf, refcount_index(q, cluster), q->order) != 1 ||
-            overlaps_metadata(q, cluster << q->cluster_bits, q->cluster))
+        uint64_t count =
+            qcow2_refcount_get(r->buf, refcount_index(q, cluster), q->order);
+        if (!count || overlaps_metadata(q, cluster << q->cluster_bits, q->cluster))
             return corrupt(q, "cluster at offset", cluster << q->cluster_bits,
-                           "COPIED is set, but it is shared or a table");
+                           "COPIED is set, but its refcount is 0 or it is a table");
+        if (count > 1) {
+            slice_modify(q, s);
+            qcow2_put_be64(s->buf + 8 * i, l2_entry(s, i) & ~QCOW2_COPIED);
+            return -EAGAIN;
+        }
         s->verified[i / 8] |= (uint8_t)(1 << i % 8);
     }
     return 0;
@@ -233,7 +241,7 @@ static int plan_start(struct qcow2 *q, uint64_t guest, uint64_t len,
         return plan_allocate(q, w, guest, len, frees, need);
     ret = verify_in_place(q, s, guest, len, host, need);
     if (ret)
-        return ret;
+        return ret == -EAGAIN ? 0 : ret; /* the plan starts again */
     if (how == IN_PLACE)
         return plan_in_place(q, w, guest, len, host);
     take_place(q, w, guest, len);
