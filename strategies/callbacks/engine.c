@@ -32,6 +32,7 @@ static void free_image(struct strategy_image *image)
     }
     guests_free(&image->guests);
     nodes_free(image->nodes, image->node_count);
+    loop_destroy(image->metadata_loop);
     free(image);
 }
 
@@ -238,7 +239,7 @@ int cb_close(struct strategy_image *image)
 const struct strategy asyncow_strategy = {
     .abi = STRATEGY_ABI,
     .name = "callbacks",
-    .summary = "continuations and explicit state, all metadata asynchronous",
+    .summary = "continuations and explicit state",
     .settings = cb_settings,
     .ways = cb_ways,
     .open = cb_open,

@@ -44,6 +44,9 @@ struct cb_request { /* a slot: all there is of a request */
     unsigned step;   /* of the I/O owed */
     qcow2_chan chan; /* asleep on */
     cb_then *again;
+    bool settled,
+        repeating; /* metadata=sync: it is to be repeated; that is under way */
+    int settled_ret;
 
     /* What is under way outside: an aio, a bottom half, an expansion. */
     struct aio aio;
@@ -106,9 +109,19 @@ struct cb_request { /* a slot: all there is of a request */
     struct host_bufs buf; /* kept */
 };
 
+/* How metadata comes and goes: `metadata` in settings.c, both in settle.c. */
+struct cb_metadata {
+    /* The I/O in r->need if ret is 0; reports it and goes on with r->again. */
+    void (*owed)(struct cb_request *, int ret);
+    void (*pause)(struct cb_request *); /* goes on with r->again */
+};
+extern const struct cb_metadata cb_metadata_async, cb_metadata_sync;
+
 struct strategy_image {
     struct loop *loop;
-    struct node *nodes; /* the top first */
+    const struct cb_metadata *metadata;
+    struct loop *metadata_loop; /* metadata=sync: turns while the other stands still */
+    struct node *nodes;         /* the top first */
     unsigned node_count;
     bool through, writable;
     struct error *err; /* of opening */
@@ -151,7 +164,7 @@ void cb_owed(struct cb_request *, struct node *);
 void cb_transfer(struct cb_request *, cb_then *); /* aio as host_data() filled it */
 void cb_decompress(struct cb_request *, const struct where *, cb_then *);
 void cb_defer(struct cb_request *, cb_then *, int ret);
-/* Between two parts of something long: the loop turns, then again(r, 0). */
+/* Between two parts of something long: the loop turns if it may, then again(r, 0). */
 void cb_pause(struct cb_request *, struct node *, cb_then *again);
 
 /* read.c */

@@ -5,6 +5,9 @@
  * bottom half where calling it at once would re-enter: a sleeper is not run inside the
  * section of the request that woke it, and whatever is ready without any I/O (a hole)
  * does not call on and on, one stack frame deeper each time.
+ *
+ * metadata=sync is the exception: what a verb owes is done while the caller waits, and
+ * the loop with it.
  */
 #include "strategies/callbacks/model.h"
 
@@ -65,6 +68,27 @@ void cb_wake_sleepers(struct node *node)
     }
 }
 
+/* What the core has to know of the I/O it was owed. */
+static int owed_over(struct cb_request *r, int ret)
+{
+    cb_begin(r->node);
+    ret = qcow2_io_done(r->node->core, &r->need.io, ret);
+    cb_end(r->node);
+    return ret;
+}
+
+/* Fills r->aio with its next step; false: there is none. */
+static bool owed_step(struct cb_request *r)
+{
+    const struct qcow2_io *owed = &r->need.io;
+    if (r->step == 1u + (owed->op == QCOW2_COPY))
+        return false;
+    host_owed(&r->aio, &r->iov, owed, r->node->file, r->buf.copy.p, r->step++);
+    return true;
+}
+
+/* --- metadata=async --- */
+
 static void owed_next(struct cb_request *r, int ret);
 
 static void owed_done(struct aio *aio)
@@ -75,19 +99,57 @@ static void owed_done(struct aio *aio)
 /* Submits the next step of what is owed; after the last, or an error, reports. */
 static void owed_next(struct cb_request *r, int ret)
 {
-    const struct qcow2_io *owed = &r->need.io;
-    bool copy = owed->op == QCOW2_COPY;
-    if (ret == 0 && r->step < 1u + copy) {
-        host_owed(&r->aio, &r->iov, owed, r->node->file, r->buf.copy.p, r->step++);
+    if (ret == 0 && owed_step(r)) {
         r->aio.done = owed_done;
         aio_submit(r->image->loop, &r->aio);
-        return;
+    } else {
+        settled(r, owed_over(r, ret));
     }
-    cb_begin(r->node);
-    ret = qcow2_io_done(r->node->core, owed, ret);
-    cb_end(r->node);
-    settled(r, ret);
 }
+
+static void pause_a_turn(struct cb_request *r) { cb_defer(r, settled, 0); }
+
+const struct cb_metadata cb_metadata_async = {owed_next, pause_a_turn};
+
+/* --- metadata=sync --- */
+
+/* Goes on at once. The verb may owe again and again: then it is repeated from here, not
+ * one stack frame deeper each time. */
+static void settled_at_once(struct cb_request *r, int ret)
+{
+    r->settled = true;
+    r->settled_ret = ret;
+    if (r->repeating)
+        return;
+    r->repeating = true;
+    while (r->settled) {
+        r->settled = false;
+        settled(r, r->settled_ret);
+    }
+    r->repeating = false;
+}
+
+/* Here the loop stands still. Not for an I/O that must wait until an unaligned write of
+ * the guest's has left its blocks: only the loop could bring that to an end. */
+static void owed_at_once(struct cb_request *r, int ret)
+{
+    while (ret == 0 && owed_step(r)) {
+        r->aio.done = NULL;
+        ret = aio_run_now(r->image->metadata_loop, &r->aio);
+        if (ret == -EAGAIN) {
+            r->aio.done = owed_done;
+            aio_submit(r->image->loop, &r->aio);
+            return;
+        }
+    }
+    settled_at_once(r, owed_over(r, ret));
+}
+
+static void pause_not(struct cb_request *r) { settled_at_once(r, 0); }
+
+const struct cb_metadata cb_metadata_sync = {owed_at_once, pause_not};
+
+/* --- */
 
 /* Does the host I/O in r->need and reports it. Never cancelled: the core needs to know
  * what became of it, and others may wait for the same slice. */
@@ -101,7 +163,7 @@ void cb_owed(struct cb_request *r, struct node *node)
         ret = host_buf_get(&r->buf.copy, owed->len) ? 0 : -ENOMEM;
         r->image->stats.bytes_copied += owed->len;
     }
-    owed_next(r, ret);
+    r->image->metadata->owed(r, ret);
 }
 
 static void transfer_done(struct aio *aio)
@@ -163,5 +225,6 @@ void cb_defer(struct cb_request *r, cb_then *then, int ret)
 void cb_pause(struct cb_request *r, struct node *node, cb_then *again)
 {
     r->node = node;
-    cb_defer(r, again, 0);
+    r->again = again;
+    r->image->metadata->pause(r);
 }
