@@ -50,6 +50,15 @@ class GlobalMutex(OnImages):
                 self.assertLess(late(job)['max'], 1000, (strategy, mode))
                 self.assertEqual(late(job, 'idle')['max'], 0)
 
+    def test_metadata_that_blocks_the_loop_blocks_the_guest(self):
+        """K1: metadata takes a millisecond, and the loop sleeps on it with the mutex held."""
+        for mode, least, most in (('loop', 900000, None), ('dedicated', 0, 1000)):
+            job = self.run_one('callbacks:metadata=sync', mode, '--engine=sim', '--number_ios=400',
+                               '--cache-size=64k', '--filter=delay:metadata=1ms')['jobs'][0]
+            self.assertGreaterEqual(late(job)['max'], least)
+            if most:
+                self.assertLess(late(job)['max'], most)
+
     def test_a_failed_request_ends_it(self):
         report = self.run_one('callbacks', 'loop', '--engine=threads', '--number_ios=600',
                               '--filter=fault:op=write,n=90', status=1)
