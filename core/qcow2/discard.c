@@ -15,6 +15,10 @@ static uint64_t whole_end(const struct qcow2 *q, uint64_t end)
     return end == q->header.size ? round_up(end, q->cluster) : end;
 }
 
+/* Whether unallocated would show something else, if not to us: the file below may not have
+ * been opened. */
+static bool lies_over_another(const struct qcow2 *q) { return q->header.has_backing; }
+
 /* What lies in the first cluster, when it is not covered whole. */
 static int zero_part(struct qcow2 *q, uint64_t guest, uint64_t len, uint64_t *done,
                      enum qcow2_part *part, struct qcow2_need *need)
@@ -34,8 +38,8 @@ static int zero_part(struct qcow2 *q, uint64_t guest, uint64_t len, uint64_t *do
 /* Entry i becomes zero; false: it is already. */
 static bool zero_entry(const struct qcow2 *q, uint64_t entry, uint64_t *zeroed)
 {
-    *zeroed = q->backing ? QCOW2_ZERO_FLAG : 0;
-    return entry != *zeroed && !(entry == QCOW2_ZERO_FLAG && !q->backing);
+    *zeroed = lies_over_another(q) ? QCOW2_ZERO_FLAG : 0;
+    return entry != *zeroed && !(entry == QCOW2_ZERO_FLAG && !lies_over_another(q));
 }
 
 /* Clusters from entry i that limbo has room for, and what they need of it. */
@@ -65,7 +69,7 @@ static int zero_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest
         return ret;
     if (l2_slice_offset(q, guest, &offset))
         return corrupt(q, "L1 entry of guest offset", guest, ILLEGAL);
-    if (!offset && !q->backing) {
+    if (!offset && !lies_over_another(q)) {
         *done = n << q->cluster_bits;
         return 0;
     }
@@ -120,7 +124,7 @@ int qcow2_zero(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint64_t
             break;
         if ((guest & (q->cluster - 1)) || len < q->cluster) {
             ret = zero_part(q, guest, min64(len, want), done, part, need);
-        } else if (q->header.version < 3 && q->backing) {
+        } else if (q->header.version < 3 && lies_over_another(q)) {
             *done = len & ~(q->cluster - 1);
             *part = QCOW2_PART_WRITE;
         } else {
@@ -145,10 +149,11 @@ int qcow2_discard(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint6
     uint64_t skip = guest & (q->cluster - 1);
 
     if (skip || whole_end(q, guest + len) - guest < q->cluster ||
-        (q->header.version < 3 && q->backing)) {
+        (q->header.version < 3 && lies_over_another(q))) {
         int ret = writable(q);
-        *done =
-            min64(len, q->header.version < 3 && q->backing ? len : q->cluster - skip);
+        *done = min64(len, q->header.version < 3 && lies_over_another(q)
+                               ? len
+                               : q->cluster - skip);
         if (ret)
             ticket_end(q, t);
         return ret;

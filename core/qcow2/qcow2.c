@@ -140,6 +140,36 @@ static int load_metaset(struct qcow2 *q, const struct table *t, uint64_t mask,
     return 0;
 }
 
+/* Header, L1, refcount table and snapshot table have theirs to themselves, too. (Of the
+ * snapshot table only the first cluster is known yet.) */
+static int check_fixed(const struct qcow2 *q, struct error *err)
+{
+    const struct qcow2_header *h = &q->header;
+    const struct {
+        const char *name;
+        uint64_t offset, len;
+    } fixed[] = {
+        {"header", 0, q->cluster},
+        {"l1_table_offset", q->l1.offset, q->l1.entries * 8},
+        {"refcount_table_offset", q->reftable.offset, q->reftable.entries * 8},
+        {"snapshots_offset", h->snapshots_offset, h->nb_snapshots ? q->cluster : 0}};
+
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (fixed[i].len && fixed[k].len &&
+                fixed[i].offset <
+                    fixed[k].offset + round_up(fixed[k].len, q->cluster) &&
+                fixed[k].offset < fixed[i].offset + round_up(fixed[i].len, q->cluster))
+                return error_set(
+                    err, -EINVAL,
+                    "%s: 0x%llx (0x%llx bytes) is in the clusters of %s, at "
+                    "0x%llx; the image cannot be written to",
+                    fixed[i].name, (unsigned long long)fixed[i].offset,
+                    (unsigned long long)fixed[i].len, fixed[k].name,
+                    (unsigned long long)fixed[k].offset);
+    return 0;
+}
+
 static int need_table(const struct qcow2 *q, const struct table *t,
                       struct qcow2_need *need)
 {
@@ -169,7 +199,9 @@ int qcow2_load(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_need *need,
     }
     if (!q->opt.write)
         return 0;
-    int ret = load_metaset(q, &q->l1, QCOW2_OFFSET_MASK, "L1 table", err);
+    int ret = check_fixed(q, err);
+    if (!ret)
+        ret = load_metaset(q, &q->l1, QCOW2_OFFSET_MASK, "L1 table", err);
     if (ret)
         return ret;
     return load_metaset(q, &q->reftable, ~0ull, "refcount table", err);

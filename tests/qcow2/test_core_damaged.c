@@ -352,6 +352,67 @@ static void case_late_zeros(void)
     free(w.file);
 }
 
+/* ---- two tables in one place ---- */
+
+static void is_refused(struct task *t)
+{
+    int ret = world_open(t->w, t, 4, 0, 0);
+    assert(ret == -EINVAL && strstr(t->w->err.msg, (const char *)t->arg));
+}
+
+static void case_tables_overlap(void)
+{
+    static const struct {
+        unsigned field, of;
+        int64_t by;
+        const char *told;
+    } cases[] = {{QCOW2_H_L1_OFFSET, QCOW2_H_REFTABLE_OFFSET, 0, "l1_table_offset"},
+                 {QCOW2_H_REFTABLE_OFFSET, QCOW2_H_L1_OFFSET, -4096, "refcount_table"},
+                 {QCOW2_H_SNAPSHOTS_OFFSET, QCOW2_H_L1_OFFSET, 0, "snapshots_offset"}};
+    for (unsigned i = 0; i < 3; i++) {
+        struct world w;
+        make("cluster_size=4096", 1 << 20, "-c 'write -P 0x77 0 64k'");
+        shell(0, "qemu-img snapshot -c one %s", image);
+        world_of_image(&w);
+        qcow2_put_be32(w.file + QCOW2_H_REFTABLE_CLUSTERS, 2);
+        uint64_t at = qcow2_be64(w.file + cases[i].of) + (uint64_t)cases[i].by;
+        qcow2_put_be64(w.file + cases[i].field, at);
+        run(&w, is_refused, 1, (void *)(uintptr_t)cases[i].told);
+        free(w.file);
+    }
+}
+
+/* ---- written to without what lies below it ---- */
+
+static void discards(struct task *t)
+{
+    assert(!guest_discard(t, 0, 8192));
+    assert(!guest_zero(t, 16384, 8192));
+    assert(!guest_flush(t));
+}
+
+static void case_without_backing(void)
+{
+    struct world w;
+    int ret = 0;
+    shell(0, "head -c 1048576 /dev/zero | tr '\\0' w > %s/below.raw", guest_dir());
+    make("cluster_size=4096", 1 << 20, NULL);
+    shell(0, "qemu-img rebase -u -f qcow2 -F raw -b %s/below.raw %s", guest_dir(),
+          image);
+    shell(0, "qemu-io -f qcow2 -c 'write -P 0x77 0 4k' %s > /dev/null", image);
+    world_of_image(&w);
+    run(&w, opens, 1, NULL);
+    run(&w, discards, 1, NULL);
+    run(&w, closes, 1, &ret);
+    assert(!ret);
+    world_save(&w, image);
+    shell(0,
+          "qemu-io -r -f qcow2 -c 'read -P 0 0 8k' -c 'read -P 0x77 8k 8k' "
+          "-c 'read -P 0 16k 8k' %s > /dev/null",
+          image);
+    free(w.file);
+}
+
 static const struct {
     const char *name;
     void (*fn)(void);
@@ -361,7 +422,9 @@ static const struct {
              {"table-in-the-way", case_table_in_the_way},
              {"snapshot-of-l1", case_snapshot_of_l1},
              {"promises", case_promises},
-             {"late-zeros", case_late_zeros}};
+             {"late-zeros", case_late_zeros},
+             {"tables-overlap", case_tables_overlap},
+             {"without-backing", case_without_backing}};
 
 int main(int argc, char **argv)
 {
