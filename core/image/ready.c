@@ -25,19 +25,37 @@ static int write_header(struct image_node *n, uint64_t offset, uint64_t len,
     return r < 0 ? error_set(err, r, "cannot write the header: %s", strerror(-r)) : 0;
 }
 
-/* Takes the extension at `at` out; those after it move up, zeros follow. */
+/* Bytes of the extension at `at`, head and padding too. */
+static uint64_t extension_size(const uint8_t *b, uint64_t at)
+{
+    return 8 + (((uint64_t)qcow2_be32(b + at + 4) + 7) & ~7ull);
+}
+
+/* Takes the extension at `at` out. Only bytes of one sector are changed, so that a crash
+ * cannot leave half of it: those behind it move up if all are in that sector; else, if
+ * there are any, it stays, of a type that nobody knows and all have to ignore. */
 static int drop_extension(struct image_node *n, uint32_t at, struct error *err)
 {
     uint8_t *b = n->header_cluster;
     uint64_t end = n->header->has_backing ? qcow2_be64(b + QCOW2_H_BACKING_OFFSET)
                                           : 1ull << n->header->cluster_bits;
-    uint64_t next = at + 8 + (((uint64_t)qcow2_be32(b + at + 4) + 7) & ~7ull);
+    uint64_t next = at + extension_size(b, at), last = next;
 
-    if (next > end)
-        next = end;
-    memmove(b + at, b + next, end - next);
-    memset(b + at + (end - next), 0, next - at);
-    return write_header(n, at, end - at, err);
+    while (last + 8 <= end && qcow2_be32(b + last) != QCOW2_EXT_END)
+        last += extension_size(b, last);
+    if (last > end)
+        last = end;
+    if (next >= last) {
+        memset(b + at, 0, 8); /* the end, from here on */
+        return write_header(n, at, 8, err);
+    }
+    if (at / 512 == (last - 1) / 512) {
+        memmove(b + at, b + next, last - next);
+        memset(b + at + (last - next), 0, next - at);
+        return write_header(n, at, last - at, err);
+    }
+    qcow2_put_be32(b + at, QCOW2_EXT_DROPPED);
+    return write_header(n, at, 4, err);
 }
 
 static int drop_autoclear(struct image_node *n, struct error *err)

@@ -49,6 +49,8 @@
 #define QCOW2_EXT_BITMAPS 0x23852875u
 #define QCOW2_EXT_ENCRYPTION 0x0537be77u
 #define QCOW2_EXT_DATA_FILE 0x44415441u
+#define QCOW2_EXT_DROPPED                                                              \
+    0x64726f70u /* ours: nothing; readers ignore what they don't know */
 
 /* byte offsets of header fields */
 enum {
