@@ -162,12 +162,13 @@ static void in_child(int (*fn)(void))
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static int forbid_io_uring(void)
+/* From here on that system call says so. */
+static int forbid(unsigned number, unsigned error)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
@@ -185,7 +186,7 @@ static int without_io_uring(void)
     struct error err = {""};
     struct loop *loop;
 
-    if (forbid_io_uring())
+    if (forbid(SYS_io_uring_setup, EPERM))
         return 1;
     if (loop_create(&loop, test_env, &lo, &err) != -EPERM ||
         !strstr(err.msg, "seccomp"))
@@ -239,12 +240,133 @@ static void no_locked_memory(void **state)
     in_child(without_memlock);
 }
 
+/* Neither a ring nor a thread is to be had: there is always sync, and what the engine would
+ * leave to a helper is done in the turn. */
+static int without_threads(void)
+{
+    struct loop_options lo = {.engine = "threads", .depth = 8};
+    struct engine_choice c;
+    struct error err = {""};
+    struct blk_file *file;
+    struct loop *loop;
+
+    if (forbid(SYS_io_uring_setup, EPERM) || forbid(SYS_clone, EAGAIN) ||
+        forbid(SYS_clone3, EAGAIN))
+        return 1;
+    if (loop_create(&loop, test_env, &lo, &err) != -EAGAIN ||
+        !strstr(err.msg, "engine threads: no thread"))
+        return 2;
+    if (engine_choose(&c, "auto", test_env, child_path, false, NULL) < 0 ||
+        strcmp(c.engine, "sync") || !strstr(c.reason, "not threads"))
+        return 3;
+    file = test_open(child_path, false, true, NULL);
+    loop = test_loop("linux-aio", 8);
+    run_many(loop, file, AIO_WRITE);
+    if (failed)
+        return 4;
+    run_many(loop, file, AIO_ZERO); /* no iocb for that */
+    if (failed)
+        return 5;
+    loop_destroy(loop);
+    return blk_close(file) < 0 ? 6 : 0;
+}
+
+static void no_threads(void **state)
+{
+    (void)state;
+    snprintf(child_path, sizeof(child_path), "%s", test_path("threadless"));
+    MUST(blk_close(test_open(child_path, false, true, NULL)));
+    in_child(without_threads);
+}
+
+/* Registering memory counts against the limit: it goes unregistered, which is said. */
+static int with_too_little_memlock(void)
+{
+    struct rlimit little = {sizeof(memory) / 2, sizeof(memory) / 2};
+    struct loop_options lo = {.engine = "io_uring:buffers=registered", .depth = 8};
+    struct blk_file *file = test_open(child_path, false, true, NULL);
+    struct loop *loop;
+
+    if (setrlimit(RLIMIT_MEMLOCK, &little) < 0 || (geteuid() == 0 && setuid(65534) < 0))
+        return 1;
+    if (loop_create(&loop, test_env, &lo, NULL) < 0)
+        return 5;
+    loop_use_memory(loop, memory, sizeof(memory));
+    if (!strstr(loop_notes(loop), "ulimit -l"))
+        return 2;
+    memset(memory, 'm', sizeof(memory));
+    run_many(loop, file, AIO_WRITE);
+    if (failed)
+        return 3;
+    memset(memory, 0, sizeof(memory));
+    run_many(loop, file, AIO_READ);
+    if (failed || memory[MANY - 1][BLOCK - 1] != 'm')
+        return 4;
+    loop_destroy(loop);
+    return 0;
+}
+
+static void too_little_locked_memory(void **state)
+{
+    (void)state;
+    snprintf(child_path, sizeof(child_path), "%s", test_path("memlock"));
+    in_child(with_too_little_memlock);
+}
+
+/* ---- a device that fills up while many write to it ---- */
+
+static void fills_up(void **state)
+{
+    char mount[128], path[160], command[400];
+
+    (void)state;
+    snprintf(mount, sizeof(mount), "%s", test_path("small"));
+    snprintf(path, sizeof(path), "%s/file", mount);
+    snprintf(command, sizeof(command),
+             "mkdir -p %s && mount -t tmpfs -o size=%u none %s 2>/dev/null", mount,
+             MANY / 2 * BLOCK, mount);
+    if (system(command) != 0) {
+        print_message("skipped: can't mount a tmpfs here\n");
+        skip();
+    }
+    for (int e = 0; e < TEST_ENGINES; e++) {
+        struct blk_file *file = test_open(path, false, true, NULL);
+        struct loop *loop = test_loop(test_engines[e], 8);
+        bool written[MANY];
+
+        memset(memory, 'f', sizeof(memory));
+        run_many(loop, file, AIO_WRITE);
+        assert_in_range(failed, MANY / 2, MANY - 1);
+        assert_int_equal(last_error, -ENOSPC);
+        for (unsigned i = 0; i < MANY; i++)
+            written[i] = aios[i].result == 0;
+        memset(memory, 0, sizeof(memory));
+        run_many(loop, file, AIO_READ);
+        assert_int_equal(failed, 0);
+        for (unsigned i = 0; i < MANY; i++)
+            if (written[i]) /* what was acknowledged is there */
+                assert_int_equal(memory[i][BLOCK - 1], 'f');
+        MUST(blk_truncate(file, 0)); /* and there is room again */
+        run_many(loop, file, AIO_FLUSH);
+        assert_int_equal(failed, 0);
+        loop_destroy(loop);
+        MUST(blk_close(file));
+    }
+    snprintf(command, sizeof(command), "umount %s", mount);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(io_uring_forbidden), /* before there are threads to fork */
-        cmocka_unit_test(no_locked_memory),     cmocka_unit_test(full_device),
-        cmocka_unit_test(truncated_underneath), cmocka_unit_test(closed_underneath),
+        cmocka_unit_test(no_threads),
+        cmocka_unit_test(too_little_locked_memory),
+        cmocka_unit_test(fills_up),
+        cmocka_unit_test(no_locked_memory),
+        cmocka_unit_test(full_device),
+        cmocka_unit_test(truncated_underneath),
+        cmocka_unit_test(closed_underneath),
         cmocka_unit_test(storm_of_signals)};
 
     return cmocka_run_group_tests(tests, test_begin, test_end);
