@@ -145,9 +145,9 @@ static inline size_t engine_piece(struct aio *a, const struct iovec **iov, int *
 int blk_fd(const struct blk_file *);
 struct sim_file *blk_sim(const struct blk_file *);
 
-/* Simulated files: sim_file.c. Open ones live in memory, in the env, by path. The last
- * close writes back to the real file of that name; one whose name begins with "mem:" has
- * none, and stays in the env for the next open. */
+/* Simulated files: sim_file.c, sim_pages.c. Open ones live in memory, in the env, by path.
+ * The last close writes back to the real file of that name; one whose name begins with
+ * "mem:" has none, and stays in the env for the next open. */
 struct sim_file;
 /* As blk_open(sim): created empty, or loaded from the real file of that name, or found
  * from before. options as given to blk_open (write, create, truncate). */

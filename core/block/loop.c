@@ -20,13 +20,10 @@
 #include <sys/prctl.h>
 
 #include "core/block/align.h"
-#include "core/block/outside.h"
 #include "core/coroutine/coroutine.h"
 
 #define DEPTH_DEFAULT 128
 #define DEPTH_MAX 32768
-#define WAITER_NS 1000000  /* the bound of a waiter that only looks now and then */
-#define REFUSED_NS 1000000 /* until an engine that refused I/O is asked again */
 
 static _Atomic uint64_t slots_taken;
 
@@ -59,25 +56,6 @@ static int check_world(const struct engine_ops *ops, struct env *env, struct err
                          : "engine %s: works on the machine only; simulated time has "
                            "engine sim",
                      ops->name);
-}
-
-static int set_sleep(struct loop *loop, const struct loop_options *o, struct error *err)
-{
-    int ret = 0;
-
-    loop->waiter = o->waiter;
-    loop->waiter_ns = o->waiter_ns ? o->waiter_ns : WAITER_NS;
-    loop->poll_max_ns = o->poll_ns;
-    loop->inline_completion = o->inline_completion;
-    loop->inline_left = loop->depth;
-    loop->outside_always = o->libuv;
-    if (!o->libuv && o->waiter != LOOP_WAIT_SELECT)
-        return 0;
-    loop->outside = calloc(1, sizeof(*loop->outside));
-    ret = loop->outside ? outside_open(loop->outside, loop, o->libuv, err) : -ENOMEM;
-    if (ret < 0)
-        free(loop->outside);
-    return ret;
 }
 
 int loop_create(struct loop **out, struct env *env, const struct loop_options *options,
@@ -114,7 +92,7 @@ int loop_create(struct loop **out, struct env *env, const struct loop_options *o
     loop->engine->ops = ops;
     loop->engine->loop = loop;
     loop->engine->env = env;
-    ret = set_sleep(loop, &o, err);
+    ret = sleep_set_up(loop, &o, err);
     if (ret < 0) {
         ops->close(loop->engine);
         free(loop);
@@ -135,9 +113,7 @@ void loop_destroy(struct loop *loop)
     assert(!atomic_load(&loop->posted) && loop->heap_len == 0);
     if (loop->env->simulated)
         sim_cancel(loop->env, &loop->alarm);
-    if (loop->outside)
-        outside_close(loop->outside);
-    free(loop->outside);
+    sleep_close(loop);
     loop->ops->close(loop->engine);
     merge_close(loop);
     bounce_free(loop);
@@ -186,14 +162,6 @@ void loop_defer(struct loop *loop, struct loop_bh *bh)
     loop->bh_count++;
 }
 
-static void wake(struct loop *loop, int how)
-{
-    if (how == SLEEPS_OUTSIDE)
-        outside_wake(loop->outside);
-    else
-        loop->ops->wake(loop->engine);
-}
-
 void loop_post(struct loop *loop, struct loop_bh *bh)
 {
     struct loop_bh *first = atomic_load_explicit(&loop->posted, memory_order_relaxed);
@@ -207,7 +175,7 @@ void loop_post(struct loop *loop, struct loop_bh *bh)
         sim_gate_open(loop->env, &loop->gate);
     } else if (atomic_load(&loop->sleeping) &&
                (how = atomic_exchange(&loop->sleeping, 0))) {
-        wake(loop, how);
+        sleep_wake(loop, how);
     }
 }
 
@@ -289,131 +257,20 @@ static unsigned run_callbacks(struct loop *loop)
     return ran;
 }
 
-/* By default Linux lets a sleep end 50 us late, to save wake-ups. */
-static void want_exact_timers(void)
-{
-    static _Thread_local bool asked;
-
-    if (!asked)
-        prctl(PR_SET_TIMERSLACK, 1);
-    asked = true;
-}
-
-/* Until the next timer is due. */
-static uint64_t time_left(struct loop *loop)
-{
-    uint64_t left_ns = UINT64_MAX;
-
-    if (loop->heap_len) {
-        uint64_t next_ns = timer_next_ns(loop), now_ns = env_now_ns(loop->env);
-        want_exact_timers();
-        left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
-    }
-    if (loop->gathered.head && loop->engine->inflight == 0 && left_ns > REFUSED_NS)
-        left_ns = REFUSED_NS; /* nothing of ours will wake us */
-    return left_ns;
-}
-
-static void sleep_for(struct loop *loop, uint64_t timeout_ns, bool outside)
-{
-    atomic_store(&loop->sleeping, outside ? SLEEPS_OUTSIDE : SLEEPS);
-    if (atomic_load(&loop->posted))
-        timeout_ns = 0;
-    if (outside)
-        outside_sleep(loop->outside, loop, timeout_ns);
-    else
-        loop->ops->wait(loop->engine, timeout_ns);
-    atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed);
-}
-
-/* Sleeps for as long as nothing happens and no timer is due. */
-static void sleep_real(struct loop *loop)
-{
-    bool polls = unlikely(loop->poll_max_ns) && loop->pending;
-    uint64_t begin_ns = polls ? env_now_ns(loop->env) : 0;
-
-    if (polls && poll_first(loop, time_left(loop))) {
-        loop->stats.polled++;
-        return;
-    }
-    loop->stats.slept++;
-    sleep_for(loop, time_left(loop), loop->outside_always);
-    if (polls)
-        loop->stats.poll_bound_ns =
-            poll_adapt(loop->stats.poll_bound_ns, env_now_ns(loop->env) - begin_ns,
-                       loop->poll_max_ns);
-}
-
-static void alarm_rings(struct sim_event *ev)
-{
-    struct loop *loop = (struct loop *)((char *)ev - offsetof(struct loop, alarm));
-
-    sim_gate_open(loop->env, &loop->gate);
-}
-
-static void sleep_sim(struct loop *loop)
-{
-    loop->alarm.fn = alarm_rings;
-    if (loop->heap_len)
-        sim_schedule(loop->env, &loop->alarm, timer_next_ns(loop));
-    sim_gate_wait(loop->env, &loop->gate, "loop_turn");
-    sim_cancel(loop->env, &loop->alarm);
-}
-
-static void wait_step(struct loop *loop, bool block)
-{
-    bool sleep = block && !loop_ready(loop), hook = sleep && loop->sleep_hook;
-
-    if (unlikely(hook))
-        loop->sleep_hook(loop->sleep_opaque, true);
-    if (loop->env->simulated) {
-        if (!sleep)
-            sim_poll(loop->env);
-        else if (!loop->heap_len || timer_next_ns(loop) > env_now_ns(loop->env))
-            sleep_sim(loop);
-    } else if (sleep) {
-        sleep_real(loop);
-    } else {
-        loop->ops->wait(loop->engine, 0);
-    }
-    if (unlikely(hook))
-        loop->sleep_hook(loop->sleep_opaque, false);
-}
-
 unsigned loop_turn(struct loop *loop, bool block)
 {
     loop->inline_left = loop->depth;
     submit(loop);
     if (likely(!loop->probe)) {
-        wait_step(loop, block);
+        sleep_step(loop, block);
     } else {
         uint64_t busy_ns = env_now_ns(loop->env) - loop->awake_since_ns;
 
         loop->probe(loop->probe_opaque, busy_ns);
-        wait_step(loop, block);
+        sleep_step(loop, block);
         loop->awake_since_ns = env_now_ns(loop->env);
     }
     return run_callbacks(loop);
-}
-
-void loop_wait_turn(struct loop *loop)
-{
-    uint64_t bound_ns = loop->waiter_ns, left_ns;
-    struct timespec ts = {.tv_sec = (time_t)(bound_ns / 1000000000u),
-                          .tv_nsec = (long)(bound_ns % 1000000000u)};
-
-    if (likely(loop->waiter == LOOP_WAIT_EVENT)) {
-        loop_turn(loop, true);
-        return;
-    }
-    if (loop_turn(loop, false) || loop_ready(loop))
-        return;
-    loop->stats.slept++;
-    left_ns = time_left(loop);
-    if (loop->waiter == LOOP_WAIT_SELECT)
-        sleep_for(loop, left_ns < bound_ns ? left_ns : bound_ns, true);
-    else
-        ppoll(NULL, 0, &ts, NULL); /* whatever happens meanwhile */
 }
 
 void loop_run_until(struct loop *loop, const bool *flag)

@@ -81,15 +81,18 @@ static inline struct aio *aio_of_bh(struct loop_bh *bh)
 uint64_t timer_next_ns(const struct loop *); /* UINT64_MAX: none */
 unsigned timer_run_due(struct loop *);
 
-/* loop.c: one step of who waits for one thing. */
-void loop_wait_turn(struct loop *);
 /* loop.c: down at once, and up again what is done by then. */
 void loop_inline(struct loop *);
 
-/* poll.c: has something happened before the bound was over? */
-bool poll_first(struct loop *, uint64_t timeout_ns);
-/* The next bound, after a wait of waited_ns in all. */
+/* loop_sleep.c */
+int sleep_set_up(struct loop *, const struct loop_options *, struct error *);
+void sleep_close(struct loop *);
+void sleep_step(struct loop *, bool block); /* a turn's: reaps; block: or sleeps */
+void sleep_wake(struct loop *, int how);    /* how: it sleeps; from any thread */
+void loop_wait_turn(struct loop *);         /* one step of who waits for one thing */
+/* The next bound of polling, after a wait of waited_ns in all. */
 uint64_t poll_adapt(uint64_t bound_ns, uint64_t waited_ns, uint64_t max_ns);
+
 /* Something that a turn would run without any waiting. */
 bool loop_ready(struct loop *);
 
