@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "core/block/aio.h"
 #include "core/image/chain.h"
 #include "harness/cmd.h"
 
@@ -199,6 +201,22 @@ int img_open(const struct img_options *o, struct image_node **n, const char *pat
         img_fail(o, "could not open '%s': %s", path,
                  err.msg[0] ? err.msg : strerror(-r));
     return r;
+}
+
+int img_target(const struct img_options *o, const char **name,
+               const struct image_node *chain)
+{
+    const char *file = chain_file_name(*name);
+    struct stat target, source;
+
+    if (!file)
+        return img_fail(o, "%s: only file names are supported", *name);
+    *name = file;
+    for (; chain && stat(file, &target) == 0; chain = chain->backing)
+        if (stat(blk_path(chain->file), &source) == 0 &&
+            target.st_dev == source.st_dev && target.st_ino == source.st_ino)
+            return img_fail(o, "%s: it would overwrite what it is made from", file);
+    return 0;
 }
 
 bool img_parse_size(const char *s, uint64_t *out)

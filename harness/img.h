@@ -51,6 +51,10 @@ struct img_open {
 };
 int img_open(const struct img_options *, struct image_node **, const char *path,
              const char *format, struct img_open how);
+/* Makes *name a file to be written anew ("file:" goes). Not 0, having said so: it is no
+ * file's name, or names a file of the chain that it is made from. */
+int img_target(const struct img_options *, const char **name,
+               const struct image_node *chain);
 /* "10M", "1.5G", "0x1000". False: not a size. */
 bool img_parse_size(const char *, uint64_t *);
 /* "1.5 GiB" */

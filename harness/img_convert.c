@@ -159,6 +159,10 @@ static int convert(struct conversion *c)
     if (img_open(c->o, &c->source, from, c->o->format,
                  (struct img_open){.backing = true}) < 0)
         return 1;
+    if (img_target(c->o, &c->to, c->source)) {
+        chain_close(c->source);
+        return 1;
+    }
     c->buf = malloc(CHUNK);
     if (!c->buf || reader_create(&c->r, c->source) < 0)
         r = error_set(&err, -ENOMEM, "out of memory");

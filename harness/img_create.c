@@ -164,8 +164,9 @@ static int backing_size(const struct img_options *o, const char *path,
     if (r < 0)
         return 1;
     *size = n->size;
+    r = img_target(o, &path, n);
     chain_close(n);
-    return 0;
+    return r;
 }
 
 static int check_backing(const struct img_options *o, const char *path, bool unsafe,
@@ -227,6 +228,8 @@ static int create(struct img_options *o, struct create_options *c, bool unsafe,
     if (o->format && !qcow2 && strcmp(o->format, "raw"))
         return img_fail(o, "format '%s' is not supported (raw and qcow2 are)",
                         o->format);
+    if (img_target(o, &path, NULL))
+        return 1;
     if (!qcow2 && c->backing)
         return img_fail(o, "a raw image cannot have a backing file");
     if (c->backing && check_backing(o, path, unsafe, c, size_given))

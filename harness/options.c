@@ -81,7 +81,8 @@ static const struct option_def defs[] = {
          "work on a temporary copy beside the image (always so with several trials)"},
     {"allow-backing", NULL, FLAG, AT(allow_backing),
      .help = "open the backing files that the image names"},
-    {"no-lock", NULL, FLAG, AT(no_lock), .help = "do not lock the image (qemu's -U)"},
+    {"no-lock", NULL, FLAG, AT(no_lock),
+     .help = "do not lock the image (qemu's -U); for reading, or with --copy"},
 
     {"name", NULL, TEXT, AT(name), .group = "Workload, as in fio",
      .help = "of the job"},
@@ -429,6 +430,10 @@ int job_check(const struct job *j, struct error *err)
         return error_set(err, -EINVAL, "no image: give --image FILE");
     if (j->time_based && !j->runtime_ns)
         return error_set(err, -EINVAL, "time_based: needs runtime, e.g. runtime=10");
+    if (j->no_lock && job_writes(j) && !j->copy)
+        return error_set(err, -EINVAL,
+                         "no-lock: only for reading: two writers would destroy the "
+                         "image; --copy works on a copy");
     if (j->verify == VERIFY_CRC32C && j->bs < 64)
         return error_set(
             err, -EINVAL,

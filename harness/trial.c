@@ -28,13 +28,25 @@ static void on_signal(int number)
     stop_asked = 1;
 }
 
+/* timeout(1) sends SIGTERM to its child and then to the whole group, so that one wish to
+ * stop may come more than once. Only a second Ctrl-C is impatience. */
 void trial_catch_signals(void)
 {
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
+    struct sigaction sa = {.sa_handler = on_signal};
 
-    sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
     sigaction(SIGHUP, &sa, NULL);
+    sa.sa_flags = SA_RESETHAND;
+    sigaction(SIGINT, &sa, NULL);
+}
+
+/* The same wish reaches a trial from the terminal or the group and from its parent. What
+ * is impatient ends the parent, and with it the trial. */
+static void catch_signals_in_trial(void)
+{
+    struct sigaction sa = {.sa_handler = on_signal};
+
+    sigaction(SIGINT, &sa, NULL);
 }
 
 bool trial_signalled(void) { return stop_asked; }
@@ -338,6 +350,7 @@ static json_t *forked(const struct trial *t, struct shared *s, struct error *err
     if (pid == 0) {
         /* Killed without warning, the parent could not tell us to give the image up. */
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        catch_signals_in_trial();
         close(fd[0]);
         child(t, s, fd[1]);
     }

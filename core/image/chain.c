@@ -113,6 +113,13 @@ static int open_node(struct image_node **out, const char *path, const char *form
 /* A name with a colon before any slash is a protocol's ("nbd:", "json:"), as in QEMU. */
 static bool has_protocol(const char *name) { return name[strcspn(name, ":/")] == ':'; }
 
+const char *chain_file_name(const char *name)
+{
+    if (!strncmp(name, "file:", 5))
+        return name + 5;
+    return has_protocol(name) ? NULL : name;
+}
+
 int chain_backing_path(char **out, const char *of, const char *name, struct error *err)
 {
     const char *slash = strrchr(of, '/');
@@ -183,13 +190,12 @@ int chain_open(struct image_node **out, const char *path, const struct chain_opt
     struct seen seen[IMAGE_CHAIN_MAX];
     struct image_node *top = NULL, **at = &top;
     const char *format = o->format;
-    char *name = strdup(path), *below = NULL;
+    char *name = chain_file_name(path) ? strdup(chain_file_name(path)) : NULL;
+    char *below = NULL;
     int r = name ? 0 : -ENOMEM;
 
-    if (!r && has_protocol(name) && strncmp(name, "file:", 5))
-        r = error_set(err, -ENOTSUP, "%s: only file names are supported", name);
-    if (!r && !strncmp(name, "file:", 5))
-        memmove(name, name + 5, strlen(name + 5) + 1);
+    if (!chain_file_name(path))
+        r = error_set(err, -ENOTSUP, "%s: only file names are supported", path);
     for (unsigned n = 0; !r && name; n++) {
         r = note_file(seen, n, name, err);
         if (!r)

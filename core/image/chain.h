@@ -31,6 +31,8 @@ struct chain_options {
  * bitmaps dropped and their clusters freed. 0 or -errno with err "FILE: FIELD ...". */
 int chain_open(struct image_node **, const char *path, const struct chain_options *,
                struct error *);
+/* A name as people give it, without "file:"; NULL: it is no file's ("nbd:..."). */
+const char *chain_file_name(const char *name);
 /* The path of the file that image `of` names as its backing file; to be freed. -ENOTSUP
  * for names that are not file names. */
 int chain_backing_path(char **out, const char *of, const char *name, struct error *);

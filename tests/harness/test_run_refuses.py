@@ -95,6 +95,12 @@ class Refuses(OnImages):
         self.assertIn('Commands:', asyncow('--help').stdout)
         self.assertRegex(asyncow('--version').stdout, r'^asyncow \d+\.\d+\.\d+')
 
+    def test_writers_lock(self):
+        said = self.run_on(self.full, '--rw=write', '--no-lock', '--allow-write', status=2)
+        self.assertIn('only for reading', said.stderr)
+        self.run_on(self.full, '--rw=write', '--no-lock', '--copy', '--number_ios=1')
+        self.run_on(self.full, '--rw=read', '--no-lock', '--number_ios=1')
+
     def test_what_cannot_be_run_exits_1(self):
         for args, words in (
                 (['--image', self.path('none')], ['none']),

@@ -213,6 +213,23 @@ class Reports(OnImages):
         self.assertTrue(strict_json(out)['interrupted'])
         self.assertEqual(self.leftovers(), [])
 
+    def test_told_to_stop_more_than_once(self):
+        """timeout(1) tells its child, then the whole group: the trial hears it thrice."""
+        child = subprocess.Popen(
+            [PROGRAM, 'run', '--image', self.full, '--strategy', MODULE, '--rw=randwrite',
+             '--engine=sync', '--copy', '--time_based', '--runtime=30', '--no-manifest-host',
+             '--output-format=json'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True)
+        time.sleep(1)
+        for _ in range(3):
+            os.killpg(child.pid, signal.SIGTERM)
+            time.sleep(0.01)
+        out, errors = child.communicate(timeout=20)
+        self.assertEqual(child.returncode, 1)
+        self.assertNotIn('killed', errors)
+        self.assertGreater(strict_json(out)['jobs'][0]['total']['total_ios'], 0)
+        self.assertEqual(self.leftovers(), [])
+
     def test_listings(self):
         engines = strict_json(asyncow('engines', '--output-format=json').stdout)
         self.assertIn('sync', [e['name'] for e in engines if e['usable']])

@@ -21,6 +21,29 @@ SIZES = ["0", "512", "1000", "10M", "33M"]
 
 
 class Create(images.ImageTest):
+    def test_not_over_what_it_is_made_from(self):
+        images.create("base.qcow2", size="1M")
+        images.create("mid.qcow2", backing=("base.qcow2", "qcow2"))
+        os.symlink("base.qcow2", "link")
+        before = {p: open(p, "rb").read() for p in ("base.qcow2", "mid.qcow2")}
+        for argv in (["create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "link"],
+                     ["create", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", "base.qcow2"],
+                     ["convert", "-U", "-f", "qcow2", "-O", "raw", "mid.qcow2", "link"]):
+            said = asyncow(*argv, ok=(1,)).stderr
+            self.assertIn("would overwrite what it is made from", said)
+            self.assertEqual({p: open(p, "rb").read() for p in before}, before)
+
+    def test_file_names(self):
+        """"file:x" is x; another protocol's name is no file's."""
+        images.create("a.qcow2", size="1M")
+        asyncow("create", "-f", "qcow2", "file:x", "1M")
+        asyncow("convert", "-f", "qcow2", "-O", "qcow2", "a.qcow2", "file:y")
+        for argv in (["create", "-f", "qcow2", "nbd:x", "1M"], ["convert", "a.qcow2", "nbd:x"]):
+            self.assertIn("only file names", asyncow(*argv, ok=(1,)).stderr)
+        self.assertEqual(sorted(os.listdir()), ["a.qcow2", "x", "y"])
+        self.assert_clean("x")
+        self.assert_clean("y")
+
     def described(self, path):
         info = json.loads(qemu("info", "--output=json", path).stdout)
         for key in ("filename", "actual-size"):
