@@ -24,14 +24,14 @@ void ft_zero(struct ft_request *r)
         uint64_t guest = g->offset + r->at, done = 0;
         struct qcow2_ticket ticket = {0};
         enum qcow2_part part = QCOW2_PART_DONE;
-        ft_begin(node);
+        ft_begin(r, node);
         while ((ret = qcow2_zero(node->core, &ticket, guest, g->len - r->at, &done,
                                  &part, &r->need)) > 0)
             if ((ret = ft_settle(r, node, ret)) < 0) {
                 qcow2_cancel(node->core, &ticket);
                 break;
             }
-        ft_end(node);
+        ft_end(r, node);
         r->at += done;
         if (ret == 0 && part == QCOW2_PART_WRITE) {
             ft_write_zeros(r, guest, done, zeros_done);
@@ -85,14 +85,14 @@ void ft_discard(struct ft_request *r)
     while (r->at < g->len && ret == 0) {
         uint64_t done = 0;
         struct qcow2_ticket ticket = {0};
-        ft_begin(node);
+        ft_begin(r, node);
         while ((ret = qcow2_discard(node->core, &ticket, g->offset + r->at,
                                     g->len - r->at, &done, &r->need)) > 0)
             if ((ret = ft_settle(r, node, ret)) < 0) {
                 qcow2_cancel(node->core, &ticket);
                 break;
             }
-        ft_end(node);
+        ft_end(r, node);
         r->at += done;
         r->changed |= ret == 0;
     }

@@ -70,13 +70,13 @@ int ft_load(struct ft_request *r)
         struct qcow2_ticket ticket = {0};
         if (!node->core)
             continue;
-        ft_begin(node);
+        ft_begin(r, node);
         while ((ret = qcow2_load(node->core, &ticket, &r->need, r->image->err)) > 0)
             if ((ret = ft_settle(r, node, ret)) < 0) {
                 qcow2_cancel(node->core, &ticket);
                 break;
             }
-        ft_end(node);
+        ft_end(r, node);
         if (ret < 0)
             node_load_error(node, ret, r->image->err);
     }
@@ -183,6 +183,7 @@ void ft_finish(struct ft_request *r, int ret)
         ft_defer(r);
         return;
     }
+    image->freeze->over(r);
     guests_leave(&image->guests, r->guest, ret);
     ft_admit(image);
 }

@@ -26,13 +26,13 @@ int ft_sync(struct ft_request *r)
     struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
-    ft_begin(node);
+    ft_begin(r, node);
     while ((ret = qcow2_sync(node->core, &ticket, &r->need)) > 0)
         if ((ret = ft_settle(r, node, ret)) < 0) {
             qcow2_cancel(node->core, &ticket);
             break;
         }
-    ft_end(node);
+    ft_end(r, node);
     return ret;
 }
 
@@ -42,12 +42,12 @@ int ft_close_sync(struct ft_request *r)
     struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
-    ft_begin(node);
+    ft_begin(r, node);
     while ((ret = qcow2_close_sync(node->core, &ticket, &r->need)) > 0)
         if ((ret = ft_settle(r, node, ret)) < 0) {
             qcow2_cancel(node->core, &ticket);
             break;
         }
-    ft_end(node);
+    ft_end(r, node);
     return ret;
 }

@@ -35,7 +35,7 @@ struct ft_request { /* a slot: what must outlive a phase; the rest is on its sta
     struct guest_req *guest;
     ft_phase *phase;
     struct co *co;
-    struct ft_request *next; /* free, or asleep */
+    struct ft_request *next; /* asleep, or held */
     qcow2_chan chan;         /* asleep on */
     struct qcow2_need need;
     struct aio aio;
@@ -65,6 +65,20 @@ struct ft_request { /* a slot: what must outlive a phase; the rest is on its sta
     struct host_bufs buf; /* kept */
 };
 
+/* What the queue is frozen for, and what it holds back: settings.c chooses, both in
+ * settle.c. */
+struct ft_freeze {
+    void (*begin)(struct ft_request *); /* before metadata; in a phase */
+    void (*end)(struct ft_request *);   /* after it */
+    void (*over)(struct ft_request *);  /* the request completes */
+};
+extern const struct ft_freeze ft_freeze_metadata, ft_freeze_whole;
+struct ft_completions {
+    void (*arrive)(
+        struct ft_request *); /* its data has; r->aio, r->io_then say the rest */
+};
+extern const struct ft_completions ft_completions_free, ft_completions_deferred;
+
 struct strategy_image {
     struct loop *loop;
     struct node *nodes; /* the top first */
@@ -72,10 +86,15 @@ struct strategy_image {
     bool through, writable;
     struct error *err; /* of opening */
 
+    const struct ft_freeze *freeze;
+    const struct ft_completions *completions;
     bool frozen;
-    struct co_queue turns; /* phases that wait to freeze, oldest first */
-    bool admitting;        /* ft_admit() is at it */
-    bool admits_later;     /* its bottom half is on its way */
+    struct ft_request *freezer;          /* NULL: none, or it is being handed over */
+    struct co_queue turns;               /* phases that wait to freeze, oldest first */
+    struct ft_request *held, **end_held; /* completions until the thaw, oldest first */
+    struct loop_bh held_bh;
+    bool admitting;    /* ft_admit() is at it */
+    bool admits_later; /* its bottom half is on its way */
     struct loop_bh admit_bh;
 
     struct guests guests; /* slots: struct ft_request */
@@ -107,8 +126,8 @@ int ft_close(struct strategy_image *);
 
 /* settle.c: all that waits. All but ft_end(), ft_wake_sleepers() and ft_defer() are for
  * coroutines and may yield. */
-void ft_begin(struct node *); /* freeze */
-void ft_end(struct node *);   /* thaw */
+void ft_begin(struct ft_request *, struct node *); /* freeze */
+void ft_end(struct ft_request *, struct node *);   /* thaw */
 /* Settles what a verb needs, frozen before and after. 0: repeat the verb. Negative:
  * give its ticket up. */
 int ft_settle(struct ft_request *, struct node *, int verdict);

@@ -65,7 +65,7 @@ static int map_node(struct ft_request *r, struct node *node, uint64_t guest,
                     uint64_t len, struct qcow2_extent *ext)
 {
     struct qcow2_ticket ticket = {0};
-    ft_begin(node);
+    ft_begin(r, node);
     int ret = qcow2_peek(node->core, guest, len, ext);
     if (ret == -EAGAIN)
         while ((ret = qcow2_map(node->core, &ticket, guest, len, ext, &r->need)) > 0)
@@ -73,7 +73,7 @@ static int map_node(struct ft_request *r, struct node *node, uint64_t guest,
                 qcow2_cancel(node->core, &ticket);
                 break;
             }
-    ft_end(node);
+    ft_end(r, node);
     return ret;
 }
 

@@ -1,25 +1,28 @@
 /*
  * The only file that waits: a phase's coroutine yields, frozen or not.
  *
- * Why there is no deadlock: a frozen phase waits only for I/O that it submitted itself.
- * What it needs of another request it awaits thawed (ft_sleep), and that request's
- * completion needs no turn to commit.
+ * Why there is no deadlock: a frozen phase waits only for I/O of its own request. What it
+ * needs of another one it awaits thawed (ft_sleep), and that request's completion needs
+ * no turn to commit. With completions=deferred it needs the thaw, which the sleeper has
+ * given it.
  */
 #include "strategies/freeze-thaw/model.h"
 
 #include <errno.h>
 
-/* Freeze. A phase that finds the queue frozen is handed the freeze when its turn
- * comes. */
-void ft_begin(struct node *node)
+/* --- freezing --- */
+
+/* Freezes for r. Who finds the queue frozen is handed the freeze when its turn comes. */
+static void freeze(struct ft_request *r)
 {
-    struct strategy_image *image = node->image;
+    struct strategy_image *image = r->image;
     image->stats.locks++;
     if (image->frozen) {
         image->stats.lock_waits++;
         co_queue_wait(&image->turns, NULL);
     }
     image->frozen = true;
+    image->freezer = r;
 }
 
 static void admit_later(struct loop_bh *bh)
@@ -29,7 +32,7 @@ static void admit_later(struct loop_bh *bh)
     ft_admit(image);
 }
 
-static void thaw(struct strategy_image *image)
+static void thawed(struct strategy_image *image)
 {
     if (co_queue_wake_one(&image->turns))
         return; /* frozen still, by whom it woke */
@@ -42,12 +45,94 @@ static void thaw(struct strategy_image *image)
     }
 }
 
+static void complete(struct ft_request *r)
+{
+    r->transfers = false;
+    if (r->io_then)
+        r->io_then(r, r->aio.result);
+    else
+        co_enter(r->co);
+}
+
+/* What completed meanwhile comes before the next freeze, in its order; not on the stack of
+ * the request that thaws. */
+static void complete_held(struct loop_bh *bh)
+{
+    struct strategy_image *image = from_member(bh, struct strategy_image, held_bh);
+    struct ft_request *r;
+    while ((r = image->held)) {
+        image->held = r->next;
+        complete(r);
+    }
+    thawed(image);
+}
+
+static void thaw(struct strategy_image *image)
+{
+    image->freezer = NULL;
+    if (!image->held) {
+        thawed(image);
+        return;
+    }
+    image->held_bh.fn = complete_held;
+    loop_defer(image->loop, &image->held_bh);
+}
+
+/* --- completions=free|deferred: data has come or gone, whoever has frozen the queue --- */
+
+static void complete_deferred(struct ft_request *r)
+{
+    struct strategy_image *image = r->image;
+    if (!image->frozen || image->freezer == r) {
+        complete(r);
+        return;
+    }
+    if (!image->held)
+        image->end_held = &image->held;
+    r->next = NULL;
+    *image->end_held = r;
+    image->end_held = &r->next;
+}
+
+const struct ft_completions ft_completions_free = {complete},
+                            ft_completions_deferred = {complete_deferred};
+
+/* --- freeze=metadata|whole: from where to where --- */
+
+static void thaw_now(struct ft_request *r) { thaw(r->image); }
+
+static void not_yet(struct ft_request *r) { (void)r; }
+
+static void freeze_once(struct ft_request *r)
+{
+    if (r->image->freezer != r)
+        freeze(r);
+}
+
+static void thaw_at_last(struct ft_request *r)
+{
+    if (r->image->freezer == r)
+        thaw(r->image);
+}
+
+const struct ft_freeze ft_freeze_metadata = {freeze, thaw_now, not_yet},
+                       ft_freeze_whole = {freeze_once, not_yet, thaw_at_last};
+
+/* Freeze. */
+void ft_begin(struct ft_request *r, struct node *node)
+{
+    (void)node; /* one freeze for the whole chain */
+    r->image->freeze->begin(r);
+}
+
 /* Thaw. */
-void ft_end(struct node *node)
+void ft_end(struct ft_request *r, struct node *node)
 {
     ft_wake_sleepers(node);
-    thaw(node->image);
+    r->image->freeze->end(r);
 }
+
+/* --- */
 
 int ft_settle(struct ft_request *r, struct node *node, int verdict)
 {
@@ -66,9 +151,9 @@ void ft_sleep(struct ft_request *r, struct node *node)
     r->next = NULL;
     *node->guard->end_asleep = r;
     node->guard->end_asleep = &r->next;
-    thaw(node->image);
+    thaw(r->image);
     co_yield ();
-    ft_begin(node);
+    freeze(r);
 }
 
 /* Oldest channel first, oldest sleeper first. */
@@ -93,15 +178,15 @@ void ft_wake_sleepers(struct node *node)
 static void io_done(struct aio *aio)
 {
     struct ft_request *r = from_member(aio, struct ft_request, aio);
-    r->transfers = false;
-    if (r->io_then)
-        r->io_then(r, aio->result);
+    if (r->transfers)
+        r->image->completions->arrive(r);
     else
-        co_enter(r->co);
+        complete(r);
 }
 
-static int io(struct ft_request *r, ft_then *then)
+static int io(struct ft_request *r, bool transfers, ft_then *then)
 {
+    r->transfers = transfers;
     r->io_then = then;
     r->aio.done = io_done;
     aio_submit(r->image->loop, &r->aio);
@@ -126,7 +211,7 @@ int ft_owed(struct ft_request *r, struct node *node)
     }
     for (unsigned step = 0; ret == 0 && more; step++) {
         more = host_owed(&r->aio, &r->iov, owed, node->file, copy, step);
-        ret = io(r, NULL);
+        ret = io(r, false, NULL);
     }
     return qcow2_io_done(node->core, owed, ret);
 }
@@ -136,18 +221,18 @@ int ft_transfer(struct ft_request *r, ft_then *then)
 {
     if (r->cancelled)
         return -ECANCELED;
-    r->transfers = true;
-    return io(r, then);
+    return io(r, true, then);
 }
 
 struct expansion {
     struct host_expand x;
-    struct co *co;
+    struct ft_request *r;
 };
 
 static void expanded(struct loop_work *work)
 {
-    co_enter(((struct expansion *)work)->co);
+    struct ft_request *r = ((struct expansion *)work)->r;
+    r->image->completions->arrive(r);
 }
 
 /* r->compressed into r->buf.cluster, on a helper thread: the loop goes on meanwhile. */
@@ -160,7 +245,7 @@ int ft_decompress(struct ft_request *r, const struct where *where)
               .in_len = where->ext.host_len,
               .out = r->buf.cluster.p,
               .out_len = qcow2_cluster_size(where->node->core)},
-        .co = r->co,
+        .r = r,
     };
     loop_work(r->image->loop, &e.x.work);
     co_yield ();

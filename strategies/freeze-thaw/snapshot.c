@@ -18,7 +18,7 @@ void ft_snapshot(struct ft_request *r)
     struct qcow2_snapshot s;
     int ret;
     host_snapshot(&s, r->guest, loop_env(r->image->loop));
-    ft_begin(node);
+    ft_begin(r, node);
     while ((ret = qcow2_snapshot_step(node->core, &s, &r->need)) > 0 ||
            (ret == 0 && s.tables_left)) {
         if (ret == 0) {
@@ -28,6 +28,6 @@ void ft_snapshot(struct ft_request *r)
             break;
         }
     }
-    ft_end(node);
+    ft_end(r, node);
     ft_finish(r, ret);
 }

@@ -83,13 +83,13 @@ int ft_plan(struct ft_request *r, uint64_t guest, uint64_t len, struct qcow2_wri
     struct node *node = r->image->nodes;
     int ret;
     *w = (struct qcow2_write){0};
-    ft_begin(node);
+    ft_begin(r, node);
     while ((ret = qcow2_plan(node->core, guest, len, w, &r->need)) > 0)
         if ((ret = ft_settle(r, node, ret)) < 0) {
             qcow2_abort(node->core, w);
             break;
         }
-    ft_end(node);
+    ft_end(r, node);
     return ret;
 }
 
