@@ -34,12 +34,12 @@ PREFIXES = {'callbacks': 'cb', 'coroutines': 'co', 'threadpool': 'tp', 'freeze-t
 FILES = ['README.md', 'discard.c', 'engine.c', 'flush.c', 'model.h', 'read.c',
          'settings.c', 'settle.c', 'snapshot.c', 'write.c']
 # What a model needs beyond that. They are counted, but nobody else has to have them.
-OWN = {'coroutines': ['fastpath.c', 'locks.c', 'runtime.c']}
+OWN = {'coroutines': ['fastpath.c', 'locks.c', 'runtime.c'], 'threadpool': ['lock.c', 'pool.c']}
 # Functions of settle.c, without prefix, in which (or after the end of which) others run.
 WAITS = {
     'callbacks': ['settle', 'sleep', 'owed', 'transfer', 'decompress', 'defer', 'pause'],
     'coroutines': ['begin', 'settle', 'sleep', 'owed', 'transfer', 'decompress', 'pause'],
-    'threadpool': ['begin', 'settle', 'sleep', 'owed', 'transfer', 'pause'],
+    'threadpool': ['begin', 'begin_shared', 'settle', 'sleep', 'owed', 'transfer', 'pause'],
     'freeze-thaw': ['begin', 'settle', 'sleep', 'owed', 'transfer', 'decompress', 'defer',
                     'pause'],
 }

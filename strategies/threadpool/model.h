@@ -18,15 +18,59 @@
 #define THREADPOOL_MODEL_H
 #include <stdatomic.h>
 
+#include "core/coroutine/coroutine.h"
 #include "core/env/env.h"
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
 #include "strategies/common/nodes.h"
 
-struct node_guard { /* all but `held` under lock */
-    struct env_mutex lock;
-    atomic_bool held; /* lock is; only to count who finds it so */
-    struct tp_request *asleep, **end_asleep; /* oldest first */
+struct tp_queue { /* oldest first; zero-initialised is empty */
+    struct tp_request *head, *tail;
+};
+
+/* A node's lock: which one, settings.c chooses; all in lock.c. */
+struct tp_lock;
+struct tp_lock_ops {
+    void (*exclusive)(struct tp_lock *, struct tp_request *);
+    void (*shared)(struct tp_lock *, struct tp_request *);
+    void (*unlock)(struct tp_lock *);
+};
+extern const struct tp_lock_ops tp_lock_mutex, tp_lock_rwlock, tp_lock_queue;
+struct tp_lock {
+    const struct tp_lock_ops *ops;
+    struct env *env;
+    struct env_mutex mutex; /* of the queue: guards what follows the next one */
+    struct env_rwlock rwlock;
+    bool shares, fair;       /* settings */
+    bool alone;              /* one has it */
+    unsigned sharing;        /* or so many */
+    struct tp_queue waiting; /* for it */
+    atomic_bool held;        /* by one alone; only to count who finds it so */
+    atomic_ullong waits;     /* how many did */
+};
+
+/* How a request waits: which way, settings.c chooses; both in pool.c. wait() returns when
+ * wake() has been called once since the last time, be it before. */
+struct tp_worker;
+struct tp_waits {
+    int (*open)(struct tp_request *); /* the slot; 0 or -ENOMEM */
+    void (*close)(struct tp_request *);
+    /* Runs it. true: to its end. false: it waits, and has given the worker up. */
+    bool (*carry)(struct tp_worker *, struct tp_request *);
+    int (*io)(struct tp_request *); /* r->aio; its result */
+    void (*wait)(struct tp_request *);
+    void (*wake)(struct tp_request *); /* from any thread */
+};
+extern const struct tp_waits tp_waits_block, tp_waits_park;
+enum tp_asks {
+    TP_ASKS_IO,
+    TP_ASKS_WAIT,
+    TP_ASKS_END
+}; /* what of its worker, parking */
+
+struct node_guard {
+    struct tp_lock lock;
+    struct tp_request *asleep, **end_asleep; /* under lock; oldest first */
 };
 
 struct tp_worker {
@@ -44,14 +88,21 @@ struct tp_worker {
     struct error err;
 };
 
-struct tp_request { /* a slot; everything else of a request is on the worker's stack */
+struct tp_request { /* a slot; everything else of a request is on its stack */
     struct strategy_image *image;
     struct guest_req *guest;
     struct tp_worker *worker;
-    struct tp_request *next; /* free, ready, finished, or asleep */
+    struct tp_request *next; /* in a queue, or asleep */
     qcow2_chan chan;         /* asleep on */
-    struct env_cond wakeup;
-    bool awake; /* under the node's lock */
+    bool shares;             /* the lock that it waits for */
+    const struct tp_waits *waits;
+    bool woken;             /* under gate, or pool_lock if it parks */
+    struct env_mutex gate;  /* wait=block */
+    struct env_cond wakeup; /* likewise: woken */
+    struct co *co;          /* wait=park: its stack */
+    enum tp_asks asks;      /* likewise: why it was left */
+    bool parked;            /* likewise, under pool_lock: without a worker */
+    bool closing;           /* likewise: there won't be another request */
     struct qcow2_need need;
     struct aio aio;
     struct iovec iov; /* of metadata */
@@ -69,10 +120,15 @@ struct strategy_image {
     struct node *nodes; /* the top first */
     unsigned node_count;
     bool hold, through, writable;
-    struct error *err; /* of opening */
+    const struct tp_waits *waits;
+    const struct tp_lock_ops *lock; /* of every node */
+    bool shares, fair;              /* likewise */
+    struct error *err;              /* of opening */
 
-    struct guests guests; /* slots: struct tp_request */
-    atomic_ullong wakeups, lock_waits, bytes_copied;
+    struct guests guests;   /* slots: struct tp_request */
+    unsigned requests_open; /* of them */
+    struct tp_request own;  /* the submitter's, to wait with: it always blocks */
+    atomic_ullong wakeups, bytes_copied;
 
     struct tp_worker *workers;
     unsigned worker_count, threads_started, loops_started;
@@ -80,14 +136,34 @@ struct strategy_image {
     struct loop_options engine; /* of each worker */
     struct loop_bh tell;        /* empties `finished`, on the submitter's loop */
 
-    struct env_mutex pool_lock;                  /* guards the rest */
-    struct tp_request *ready, **end_ready;       /* oldest first */
-    struct tp_request *finished, **end_finished; /* oldest first */
+    struct env_mutex pool_lock; /* guards the rest */
+    struct tp_queue ready;      /* not begun */
+    struct tp_queue resumed;    /* parked, and woken */
+    struct tp_queue finished;
     struct tp_worker *resting; /* without work; the last to rest first */
     bool calling;              /* one of them is on its way */
     bool telling;              /* tell is on its way */
     bool stop;
 };
+
+static inline void tp_queue_push(struct tp_queue *q, struct tp_request *r)
+{
+    r->next = NULL;
+    if (q->head)
+        q->tail->next = r;
+    else
+        q->head = r;
+    q->tail = r;
+}
+
+/* NULL: empty. */
+static inline struct tp_request *tp_queue_pop(struct tp_queue *q)
+{
+    struct tp_request *r = q->head;
+    if (r)
+        q->head = r->next;
+    return r;
+}
 
 /* settings.c */
 extern const struct setting tp_settings[];
@@ -114,7 +190,7 @@ int tp_close(struct strategy_image *);
 
 /* settle.c: all that waits, on a worker. All but tp_wake_sleepers() and tp_defer()
  * block. */
-void tp_begin(struct node *);
+void tp_begin(struct tp_request *, struct node *);
 void tp_end(struct node *);
 /* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:
  * give its ticket up. */
@@ -129,13 +205,30 @@ void tp_defer(struct tp_request *);
 /* Between two parts of something long: gives the mutex back. */
 void tp_pause(struct tp_request *, struct node *);
 
+/* lock.c */
+void tp_lock_init(struct tp_lock *, const struct strategy_image *);
+void tp_lock_destroy(struct tp_lock *);
+void tp_lock_touch(struct tp_lock *); /* env_touch() of what it guards */
+/* A section in which the core is only looked at. */
+void tp_begin_shared(struct tp_request *, struct node *);
+void tp_end_shared(struct node *);
+
+/* pool.c: for the submitter */
+void tp_pool_hand(struct tp_request *); /* to a worker */
+/* Its worker looks whether it has been cancelled. */
+void tp_pool_nudge(struct tp_request *);
+/* Returns when every worker has its loop. On error those that run are for
+ * tp_pool_stop(). 0 or -errno. */
+int tp_pool_start(struct strategy_image *);
+void tp_pool_stop(struct strategy_image *);
+
 /* read.c */
 int tp_read(struct tp_request *);
 int tp_read_range(struct tp_request *, struct node *, uint64_t guest, uint64_t len,
                   const struct iovec *, int iovcnt);
 int tp_map(struct tp_request *, struct node *, uint64_t guest, uint64_t len,
            struct where *);
-void tp_unmap(struct where *);
+void tp_unmap(struct tp_request *, struct where *);
 /* The whole extent into the vector, `at` bytes from its start. */
 int tp_read_extent(struct tp_request *, const struct where *, const struct iovec *,
                    int iovcnt, size_t at);

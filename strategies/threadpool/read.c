@@ -26,7 +26,7 @@ int tp_read_range(struct tp_request *r, struct node *node, uint64_t guest, uint6
             break;
         ret = tp_read_extent(r, &where, iov, iovcnt, at);
         at += where.ext.len;
-        tp_unmap(&where);
+        tp_unmap(r, &where);
     }
     return ret;
 }
@@ -35,14 +35,17 @@ static int map_node(struct tp_request *r, struct node *node, uint64_t guest,
                     uint64_t len, struct qcow2_extent *ext)
 {
     struct qcow2_ticket ticket = {0};
-    tp_begin(node);
+    tp_begin_shared(r, node);
     int ret = qcow2_peek(node->core, guest, len, ext);
-    if (ret == -EAGAIN)
-        while ((ret = qcow2_map(node->core, &ticket, guest, len, ext, &r->need)) > 0)
-            if ((ret = tp_settle(r, node, ret)) < 0) {
-                qcow2_cancel(node->core, &ticket);
-                break;
-            }
+    tp_end_shared(node);
+    if (ret != -EAGAIN)
+        return ret;
+    tp_begin(r, node);
+    while ((ret = qcow2_map(node->core, &ticket, guest, len, ext, &r->need)) > 0)
+        if ((ret = tp_settle(r, node, ret)) < 0) {
+            qcow2_cancel(node->core, &ticket);
+            break;
+        }
     tp_end(node);
     return ret;
 }
@@ -67,18 +70,18 @@ int tp_map(struct tp_request *r, struct node *node, uint64_t guest, uint64_t len
         if (ret < 0 || where->ext.type != QCOW2_BACKING)
             return ret;
         len = where->ext.len;
-        tp_unmap(where);
+        tp_unmap(r, where);
     }
 }
 
-void tp_unmap(struct where *where)
+void tp_unmap(struct tp_request *r, struct where *where)
 {
     if (!where->ext.pinned)
         return;
     /* Letting go needs no lock, telling who waits for it does. */
-    env_touch(where->node->image->env, &where->node->guard->lock);
+    tp_lock_touch(&where->node->guard->lock);
     if (qcow2_unmap(where->node->core, &where->ext)) {
-        tp_begin(where->node);
+        tp_begin(r, where->node);
         tp_end(where->node);
     }
 }

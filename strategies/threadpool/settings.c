@@ -4,6 +4,12 @@
 #include <string.h>
 
 const struct setting tp_settings[] = {
+    {"lock", "mutex|rwlock", "mutex",
+     "what guards metadata: a cached read takes the shared side, if there is one"},
+    {"mutex", "fair|barging", "barging", "who gets the lock next"},
+    {"wait", "block|park", "block",
+     "a request that waits for the lock, or for another request, keeps its worker or "
+     "gives it up"},
     {"hold", "metadata|none", "none",
      "whether the mutex is kept across the metadata I/O that a verb owes"},
     {"workers", "1..1024", "depth", "threads; depth: as many as requests, at most 64"},
@@ -14,6 +20,13 @@ const struct setting tp_settings[] = {
 
 const struct strategy_way tp_ways[] = {
     {"", "a worker thread a request, a thread mutex over metadata", "K10 K12"},
+    {"lock=mutex", "one at a time", "K10"},
+    {"lock=rwlock", "cached reads share the lock", "K8 K10"},
+    {"mutex=fair", "handed over in the order of arrival", "K10"},
+    {"mutex=barging", "whoever comes when it is free, as POSIX has it", "K10"},
+    {"wait=block", "the worker sleeps with the request", "K10"},
+    {"wait=park", "the request is put aside and any worker resumes it: Bonzini's",
+     "K10"},
     {"hold=metadata", "the mutex is kept across metadata I/O", "K10"},
     {"hold=none", "the mutex is given back for metadata I/O", ""},
     {"engine=same", "a worker waits for an engine instance of its own", ""},
@@ -36,12 +49,26 @@ static void choose_engine(struct strategy_image *image,
         image->engine.engine = "sync";
 }
 
+/* A request that parks waits in a queue of ours, and so does one that is to be handed the
+ * lock; the rest is the machine's. */
+static void choose_lock(struct strategy_image *image, const char *settings)
+{
+    bool parks = settings_is(tp_settings, settings, "wait", "park");
+    image->waits = parks ? &tp_waits_park : &tp_waits_block;
+    image->shares = settings_is(tp_settings, settings, "lock", "rwlock");
+    image->fair = settings_is(tp_settings, settings, "mutex", "fair");
+    image->lock = parks || image->fair ? &tp_lock_queue
+                  : image->shares      ? &tp_lock_rwlock
+                                       : &tp_lock_mutex;
+}
+
 int tp_configure(struct strategy_image *image, const struct strategy_options *so,
                  struct error *err)
 {
     int ret = settings_check(tp_settings, so->settings, err);
     if (ret < 0)
         return ret;
+    choose_lock(image, so->settings);
     image->hold = settings_is(tp_settings, so->settings, "hold", "metadata");
     image->through = so->through;
     image->writable = so->top->write;

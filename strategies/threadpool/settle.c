@@ -1,35 +1,22 @@
 /*
- * The only file that waits: the worker blocks. On a mutex (tp_begin), on a condition
- * variable of its own (tp_sleep), or in its own loop for its own I/O (owed, transfer).
- *
- * "In one step": env_cond_wait() gives the lock back and sleeps at once, so tp_sleep()
- * misses no wake-up.
+ * The only file that waits, with what it is made of: for a node's lock (tp_begin; lock.c),
+ * asleep for another request (tp_sleep; pool.c), or for its own I/O (owed, transfer). The
+ * worker blocks, or is given up.
  */
 #include "strategies/threadpool/model.h"
 
 #include <errno.h>
 
-static void lock(struct node *node)
-{
-    bool waits = atomic_load_explicit(&node->guard->held, memory_order_relaxed);
-    env_mutex_lock(node->image->env, &node->guard->lock);
-    atomic_store_explicit(&node->guard->held, true, memory_order_relaxed);
-    node->image->lock_waits += waits;
-}
-
-static void unlock(struct node *node)
-{
-    atomic_store_explicit(&node->guard->held, false, memory_order_relaxed);
-    env_mutex_unlock(node->image->env, &node->guard->lock);
-}
-
 /* The exclusive section of a node: tp_begin() to tp_end(). */
-void tp_begin(struct node *node) { lock(node); }
+void tp_begin(struct tp_request *r, struct node *node)
+{
+    node->guard->lock.ops->exclusive(&node->guard->lock, r);
+}
 
 void tp_end(struct node *node)
 {
     tp_wake_sleepers(node);
-    unlock(node);
+    node->guard->lock.ops->unlock(&node->guard->lock);
 }
 
 int tp_settle(struct tp_request *r, struct node *node, int verdict)
@@ -49,20 +36,16 @@ void tp_sleep(struct tp_request *r, struct node *node)
 {
     r->chan = r->need.chan;
     r->next = NULL;
-    r->awake = false;
     *node->guard->end_asleep = r;
     node->guard->end_asleep = &r->next;
     /* With r among them: readers let go without the lock, so the news can be what r waits
      * for. If it is old, r just asks again. */
-    tp_wake_sleepers(node);
-    atomic_store_explicit(&node->guard->held, false, memory_order_relaxed);
-    while (!r->awake)
-        env_cond_wait(node->image->env, &r->wakeup, &node->guard->lock);
-    atomic_store_explicit(&node->guard->held, true, memory_order_relaxed);
+    tp_end(node);
+    r->waits->wait(r);
+    tp_begin(r, node);
 }
 
-/* Oldest channel first, oldest sleeper first. Who then gets the mutex first is up to
- * the system: threads barge. */
+/* Oldest channel first, oldest sleeper first. Who then gets the lock first, `mutex` says. */
 void tp_wake_sleepers(struct node *node)
 {
     qcow2_chan chan;
@@ -75,8 +58,7 @@ void tp_wake_sleepers(struct node *node)
             }
             *at = r->next;
             node->image->wakeups++;
-            r->awake = true;
-            env_cond_signal(node->image->env, &r->wakeup);
+            r->waits->wake(r);
         }
         node->guard->end_asleep = at;
     }
@@ -85,7 +67,7 @@ void tp_wake_sleepers(struct node *node)
 static int io(struct tp_request *r)
 {
     r->aio.done = NULL;
-    return aio_run(r->worker->loop, &r->aio);
+    return r->waits->io(r);
 }
 
 /* Does the host I/O in r->need and reports it. Never cancelled: the core needs to know
@@ -108,7 +90,7 @@ int tp_owed(struct tp_request *r, struct node *node)
         ret = io(r);
     }
     if (!hold)
-        tp_begin(node);
+        tp_begin(r, node);
     return qcow2_io_done(node->core, owed, ret);
 }
 
@@ -142,15 +124,13 @@ static void deferred(struct loop_bh *bh)
 {
     struct strategy_image *image = from_member(bh, struct strategy_image, tell);
     env_mutex_lock(image->env, &image->pool_lock);
-    struct tp_request *r = image->finished, *next;
-    image->finished = NULL;
-    image->end_finished = &image->finished;
+    struct tp_queue finished = image->finished;
+    struct tp_request *r;
+    image->finished = (struct tp_queue){NULL, NULL};
     image->telling = false; /* what comes from here on posts anew */
     env_mutex_unlock(image->env, &image->pool_lock);
-    for (; r; r = next) {
-        next = r->next; /* finish gives the slot away */
+    while ((r = tp_queue_pop(&finished)))
         tp_finish(r);
-    }
 }
 
 /* Bottom half on the submitter's loop, posted from here. One takes all that has
@@ -162,9 +142,7 @@ void tp_defer(struct tp_request *r)
     bool post = !image->telling;
     image->telling = true;
     r->worker = NULL;
-    r->next = NULL;
-    *image->end_finished = r;
-    image->end_finished = &r->next;
+    tp_queue_push(&image->finished, r);
     env_mutex_unlock(image->env, &image->pool_lock);
     if (post) {
         image->tell.fn = deferred;
@@ -175,7 +153,6 @@ void tp_defer(struct tp_request *r)
 /* The loop is another thread's: it turns anyway. */
 void tp_pause(struct tp_request *r, struct node *node)
 {
-    (void)r;
     tp_end(node);
-    tp_begin(node);
+    tp_begin(r, node);
 }

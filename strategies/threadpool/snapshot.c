@@ -16,7 +16,7 @@ int tp_snapshot(struct tp_request *r)
     struct qcow2_snapshot s;
     int ret;
     host_snapshot(&s, r->guest, r->image->env);
-    tp_begin(node);
+    tp_begin(r, node);
     while ((ret = qcow2_snapshot_step(node->core, &s, &r->need)) > 0 ||
            (ret == 0 && s.tables_left)) {
         if (ret == 0) {

@@ -44,7 +44,7 @@ int tp_plan(struct tp_request *r, uint64_t guest, uint64_t len, struct qcow2_wri
     struct node *node = r->image->nodes;
     int ret;
     *w = (struct qcow2_write){0};
-    tp_begin(node);
+    tp_begin(r, node);
     while ((ret = qcow2_plan(node->core, guest, len, w, &r->need)) > 0)
         if ((ret = tp_settle(r, node, ret)) < 0) {
             qcow2_abort(node->core, w);
@@ -100,7 +100,7 @@ int tp_write_data(struct tp_request *r, const struct qcow2_write *w,
 void tp_commit(struct tp_request *r, struct qcow2_write *w, int ret)
 {
     struct node *node = r->image->nodes;
-    tp_begin(node);
+    tp_begin(r, node);
     if (ret < 0) {
         qcow2_abort(node->core, w);
     } else {
