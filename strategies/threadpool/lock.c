@@ -65,7 +65,7 @@ static bool is_free(const struct tp_lock *l, bool shared)
     return !l->alone && (shared || l->sharing == 0);
 }
 
-static void take(struct tp_lock *l, bool shared)
+static void grant(struct tp_lock *l, bool shared)
 {
     if (shared)
         l->sharing++;
@@ -85,7 +85,7 @@ static struct tp_queue leave(struct tp_lock *l)
     while ((r = l->waiting.head) && is_free(l, r->shares)) {
         tp_queue_push(&woken, tp_queue_pop(&l->waiting));
         if (l->fair)
-            take(l, r->shares);
+            grant(l, r->shares);
         else if (!r->shares)
             break; /* there is no use for more */
     }
@@ -105,7 +105,7 @@ static void queue_lock(struct tp_lock *l, struct tp_request *r, bool shared)
             return; /* handed over */
         env_mutex_lock(l->env, &l->mutex);
     }
-    take(l, shared);
+    grant(l, shared);
     env_mutex_unlock(l->env, &l->mutex);
 }
 
@@ -172,4 +172,13 @@ void tp_begin_shared(struct tp_request *r, struct node *node)
 void tp_end_shared(struct node *node)
 {
     node->guard->lock.ops->unlock(&node->guard->lock);
+}
+
+void tp_upgrade(struct tp_request *r, struct node *node)
+{
+    struct tp_lock *l = &node->guard->lock;
+    if (!l->shares)
+        return;
+    l->ops->unlock(l);
+    l->ops->exclusive(l, r);
 }

@@ -208,10 +208,12 @@ void tp_pause(struct tp_request *, struct node *);
 /* lock.c */
 void tp_lock_init(struct tp_lock *, const struct strategy_image *);
 void tp_lock_destroy(struct tp_lock *);
-void tp_lock_touch(struct tp_lock *); /* env_touch() of what it guards */
-/* A section in which the core is only looked at. */
+void tp_lock_touch(struct tp_lock *); /* env_touch(): who holds it sees what is done */
+/* A section in which the core is only looked at. It ends as it is, or becomes one that
+ * tp_end() ends; where the lock has a shared side, others may have been in between. */
 void tp_begin_shared(struct tp_request *, struct node *);
 void tp_end_shared(struct node *);
+void tp_upgrade(struct tp_request *, struct node *);
 
 /* pool.c: for the submitter */
 void tp_pool_hand(struct tp_request *); /* to a worker */

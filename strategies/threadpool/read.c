@@ -37,10 +37,11 @@ static int map_node(struct tp_request *r, struct node *node, uint64_t guest,
     struct qcow2_ticket ticket = {0};
     tp_begin_shared(r, node);
     int ret = qcow2_peek(node->core, guest, len, ext);
-    tp_end_shared(node);
-    if (ret != -EAGAIN)
+    if (ret != -EAGAIN) {
+        tp_end_shared(node);
         return ret;
-    tp_begin(r, node);
+    }
+    tp_upgrade(r, node);
     while ((ret = qcow2_map(node->core, &ticket, guest, len, ext, &r->need)) > 0)
         if ((ret = tp_settle(r, node, ret)) < 0) {
             qcow2_cancel(node->core, &ticket);
