@@ -8,10 +8,12 @@
  *    already admitted does metadata: ft_begin() waits its turn. Those in turn come
  *    before those not yet admitted.
  *  - Completions go on: commit, abort, unmap are pure memory and run in the callback,
- *    whoever has frozen the queue. What a completion still needs of metadata (the next
- *    part of the range, a sync) starts a phase, in a coroutine, that freezes again.
- *  - Frozen across the metadata I/O that a verb owes. Thawed across guest data I/O,
- *    decompression and a sleep on a channel: whom a sleeper waits for may need a turn.
+ *    whoever has frozen the queue (with completions=deferred: at the thaw). What a
+ *    completion still needs of metadata (the next part of the range, a sync) starts a
+ *    phase, in a coroutine, that freezes again.
+ *  - Frozen across the metadata I/O that a verb owes. Thawed across guest data I/O and
+ *    decompression (unless freeze=whole), and always across a sleep on a channel: whom a
+ *    sleeper waits for may need a turn.
  *
  * One freeze for the whole chain: the queue that it stops is in front of all of it.
  */

@@ -1,17 +1,18 @@
 /*
  * Thread pool: a request runs from start to end on a worker thread, which blocks where
- * it waits; a thread mutex guards the core.
+ * it waits; a lock of threads guards the core. (With wait=park it gives the worker up
+ * where it waits for another request, and another worker goes on with it.)
  *
  * Who may touch what:
  *  - node_guard.lock guards node.core and who sleeps on it. tp_begin() takes it,
  *    tp_end() wakes whom the core names and gives it back. Never held across guest data
  *    I/O, decompression, or a sleep on a channel; across the metadata I/O that a verb
- *    owes only with hold=metadata. One node's lock at a time, and the pool's inside
- *    none.
- *  - strategy_image.pool_lock guards what is handed between submitter and workers.
+ *    owes only with hold=metadata. One node's lock at a time.
+ *  - strategy_image.pool_lock guards what is handed between submitter and workers; it and
+ *    tp_request.gate may be taken inside a node's lock, and nothing inside them.
  *  - A tp_request belongs to the submitter until it is in `ready`, then to the worker
- *    that took it until it is in `finished`; but for `cancelled` and, under pool_lock,
- *    `worker`.
+ *    that took it until it is in `finished`, or parked and in `resumed`; but for
+ *    `cancelled`, `woken` and, under pool_lock, `worker` and `parked`.
  *  - All else is the submitter's: it is the thread that owns the loop.
  */
 #ifndef THREADPOOL_MODEL_H
