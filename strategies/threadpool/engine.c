@@ -21,6 +21,22 @@ static struct tp_request *slot(struct strategy_image *image, unsigned i)
     return guests_slot(&image->guests, i);
 }
 
+static void open_requests(struct strategy_image *image)
+{
+    for (unsigned i = 0; i < image->guests.depth; i++) {
+        struct tp_request *r = slot(image, i);
+        r->image = image;
+        r->waits = image->waits;
+        r->waits->open(r);
+    }
+}
+
+static void close_requests(struct strategy_image *image)
+{
+    for (unsigned i = 0; i < image->guests.depth; i++)
+        image->waits->close(slot(image, i));
+}
+
 /* The guards, and who sleeps behind them: nobody yet. */
 static void open_guards(struct strategy_image *image)
 {
@@ -31,29 +47,12 @@ static void open_guards(struct strategy_image *image)
     }
 }
 
-/* The slots, each with the means to wait. */
-static int open_requests(struct strategy_image *image)
-{
-    int ret = 0;
-    for (unsigned i = 0; i < image->guests.depth && ret == 0; i++) {
-        struct tp_request *r = slot(image, i);
-        r->image = image;
-        r->waits = image->waits;
-        ret = r->waits->open(r);
-        image->requests_open += ret == 0;
-    }
-    if (ret < 0)
-        error_set(image->err, ret, "no memory for %u requests", image->guests.depth);
-    return ret;
-}
-
 static void free_image(struct strategy_image *image)
 {
     tp_pool_stop(image);
-    for (unsigned i = 0; i < image->requests_open; i++) {
+    close_requests(image);
+    for (unsigned i = 0; i < image->guests.depth; i++)
         host_bufs_free(&slot(image, i)->buf);
-        image->waits->close(slot(image, i));
-    }
     image->own.waits->close(&image->own);
     for (unsigned i = 0; i < image->node_count; i++)
         tp_lock_destroy(&image->nodes[i].guard->lock);
@@ -85,8 +84,7 @@ int tp_open(struct strategy_image **out, const struct strategy_options *so,
         ret = guests_open(&image->guests, so->loop, so->depth,
                           sizeof(struct tp_request), err);
     open_guards(image);
-    if (ret == 0)
-        ret = open_requests(image);
+    open_requests(image);
     if (ret == 0)
         ret = tp_pool_start(image);
     if (ret == 0)
@@ -142,7 +140,14 @@ void tp_admit(struct strategy_image *image)
     }
 }
 
-void tp_start(struct tp_request *r) { tp_pool_hand(r); }
+void tp_start(struct tp_request *r)
+{
+    r->result = r->waits->begin(r);
+    if (r->result == 0)
+        tp_pool_hand(r);
+    else
+        tp_defer(r);
+}
 
 /* A request from start to end. */
 int tp_run(struct tp_request *r)
@@ -211,6 +216,8 @@ void tp_attach(struct strategy_image *image, struct loop *loop)
 {
     guests_attach(&image->guests, loop);
     image->loop = loop;
+    close_requests(image); /* their stacks are this thread's */
+    open_requests(image);
 }
 
 void tp_stats(struct strategy_image *image, struct strategy_stats *out)

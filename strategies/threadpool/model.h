@@ -54,8 +54,9 @@ struct tp_lock {
  * wake() has been called once since the last time, be it before. */
 struct tp_worker;
 struct tp_waits {
-    int (*open)(struct tp_request *); /* the slot; 0 or -ENOMEM */
-    void (*close)(struct tp_request *);
+    void (*open)(struct tp_request *);  /* the slot: these three in the submitter's */
+    void (*close)(struct tp_request *); /* thread, close in that of the last begin */
+    int (*begin)(struct tp_request *);  /* before it is run; 0 or -ENOMEM */
     /* Runs it. true: to its end. false: it waits, and has given the worker up. */
     bool (*carry)(struct tp_worker *, struct tp_request *);
     int (*io)(struct tp_request *); /* r->aio; its result */
@@ -126,9 +127,8 @@ struct strategy_image {
     bool shares, fair;              /* likewise */
     struct error *err;              /* of opening */
 
-    struct guests guests;   /* slots: struct tp_request */
-    unsigned requests_open; /* of them */
-    struct tp_request own;  /* the submitter's, to wait with: it always blocks */
+    struct guests guests;  /* slots: struct tp_request */
+    struct tp_request own; /* the submitter's, to wait with: it always blocks */
     atomic_ullong wakeups, bytes_copied;
 
     struct tp_worker *workers;

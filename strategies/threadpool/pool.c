@@ -100,17 +100,22 @@ static void nudged(struct loop_bh *bh)
 
 /* --- wait=block ------------------------------------------------------------------- */
 
-static int block_open(struct tp_request *r)
+static void block_open(struct tp_request *r)
 {
     env_mutex_init(&r->gate);
     env_cond_init(&r->wakeup);
-    return 0;
 }
 
 static void block_close(struct tp_request *r)
 {
     env_cond_destroy(&r->wakeup);
     env_mutex_destroy(&r->gate);
+}
+
+static int block_begin(struct tp_request *r)
+{
+    (void)r;
+    return 0;
 }
 
 static bool block_carry(struct tp_worker *w, struct tp_request *r)
@@ -141,8 +146,9 @@ static void block_wake(struct tp_request *r)
     env_cond_signal(env, &r->wakeup);
 }
 
-const struct tp_waits tp_waits_block = {block_open, block_close, block_carry,
-                                        block_io,   block_wait,  block_wake};
+const struct tp_waits tp_waits_block = {block_open,  block_close, block_begin,
+                                        block_carry, block_io,    block_wait,
+                                        block_wake};
 
 /* --- wait=park -------------------------------------------------------------------- */
 
@@ -162,13 +168,16 @@ static void park_main(void *arg)
     }
 }
 
-static int park_open(struct tp_request *r)
+static void park_open(struct tp_request *r) { r->co = NULL; }
+
+/* A slot keeps its stack. */
+static int park_begin(struct tp_request *r)
 {
-    r->co = co_create(park_main, r);
+    if (!r->co)
+        r->co = co_create(park_main, r);
     return r->co ? 0 : -ENOMEM;
 }
 
-/* In the thread that opened it. */
 static void park_close(struct tp_request *r)
 {
     if (!r->co)
@@ -176,6 +185,7 @@ static void park_close(struct tp_request *r)
     r->closing = true;
     co_adopt(r->co);
     co_enter(r->co);
+    r->closing = false;
 }
 
 static int park_io(struct tp_request *r)
@@ -233,7 +243,7 @@ static bool park_carry(struct tp_worker *w, struct tp_request *r)
     }
 }
 
-const struct tp_waits tp_waits_park = {park_open, park_close, park_carry,
+const struct tp_waits tp_waits_park = {park_open, park_close, park_begin, park_carry,
                                        park_io,   park_wait,  park_wake};
 
 /* --- workers ---------------------------------------------------------------------- */
