@@ -224,6 +224,7 @@ void tp_stats(struct strategy_image *image, struct strategy_stats *out)
 {
     struct node *top = image->nodes;
     *out = (struct strategy_stats){.wakeups = image->wakeups,
+                                   .locks = image->locks,
                                    .bytes_copied = image->bytes_copied};
     for (unsigned i = 0; i < image->node_count; i++)
         out->lock_waits += image->nodes[i].guard->lock.waits;

@@ -94,9 +94,11 @@ static struct tp_queue leave(struct tp_lock *l)
 
 static void queue_lock(struct tp_lock *l, struct tp_request *r, bool shared)
 {
+    bool waits = false;
     env_mutex_lock(l->env, &l->mutex);
     while (!is_free(l, shared) || (l->fair && l->waiting.head)) {
-        atomic_fetch_add_explicit(&l->waits, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&l->waits, !waits, memory_order_relaxed);
+        waits = true;
         r->shares = shared;
         tp_queue_push(&l->waiting, r);
         env_mutex_unlock(l->env, &l->mutex);
@@ -165,6 +167,7 @@ void tp_lock_touch(struct tp_lock *l)
 
 void tp_begin_shared(struct tp_request *r, struct node *node)
 {
+    atomic_fetch_add_explicit(&r->image->locks, 1, memory_order_relaxed);
     node->guard->lock.ops->shared(&node->guard->lock, r);
 }
 
@@ -180,5 +183,5 @@ void tp_upgrade(struct tp_request *r, struct node *node)
     if (!l->shares)
         return;
     l->ops->unlock(l);
-    l->ops->exclusive(l, r);
+    tp_begin(r, node);
 }

@@ -129,7 +129,7 @@ struct strategy_image {
 
     struct guests guests;  /* slots: struct tp_request */
     struct tp_request own; /* the submitter's, to wait with: it always blocks */
-    atomic_ullong wakeups, bytes_copied;
+    atomic_ullong wakeups, locks, bytes_copied;
 
     struct tp_worker *workers;
     unsigned worker_count, threads_started, loops_started;

@@ -10,6 +10,7 @@
 /* The exclusive section of a node: tp_begin() to tp_end(). */
 void tp_begin(struct tp_request *r, struct node *node)
 {
+    atomic_fetch_add_explicit(&r->image->locks, 1, memory_order_relaxed);
     node->guard->lock.ops->exclusive(&node->guard->lock, r);
 }
 
