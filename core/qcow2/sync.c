@@ -69,6 +69,7 @@ static int stage_step(struct qcow2 *q, struct qcow2_need *need)
         if (!s->shadow)
             slice_take_image(q, s);
         s->writing = true;
+        q->end = max64(q->end, round_up(s->offset + q->slice_size, q->cluster));
         q->sync_inflight++;
         need->io = (struct qcow2_io){.op = QCOW2_WRITE,
                                      .offset = s->offset,

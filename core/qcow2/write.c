@@ -81,6 +81,8 @@ static int verify_in_place(struct qcow2 *q, struct qcow2_slice *s, uint64_t gues
             return -EAGAIN;
         }
         s->verified[i / 8] |= (uint8_t)(1 << i % 8);
+        /* The file may have been cut short: the trim at close keeps what is written. */
+        q->end = max64(q->end, (cluster + 1) << q->cluster_bits);
     }
     return 0;
 }

@@ -413,6 +413,26 @@ static void case_without_backing(void)
     free(w.file);
 }
 
+/* ---- a file cut short: what is written past its end must not be trimmed ---- */
+
+static void case_cut_short(void)
+{
+    make("cluster_size=4096", 1 << 20, "-c 'write -P 0x77 0 1M'");
+    for (uint64_t keep = 2; keep < 40; keep += 13) { /* before, amid and after tables */
+        struct world w;
+        int ret = 0;
+        world_of_image(&w);
+        w.size = (l1(&w) & ~4095ull) + keep * 4096;
+        memset(w.file + w.size, 0, w.cap - w.size);
+        run(&w, opens, 1, NULL);
+        run(&w, write_everywhere, 1, NULL);
+        assert(qcow2_file_end(w.q) >= w.size);
+        run(&w, closes, 1, &ret);
+        assert(!ret);
+        free(w.file);
+    }
+}
+
 static const struct {
     const char *name;
     void (*fn)(void);
@@ -423,6 +443,7 @@ static const struct {
              {"snapshot-of-l1", case_snapshot_of_l1},
              {"promises", case_promises},
              {"late-zeros", case_late_zeros},
+             {"cut-short", case_cut_short},
              {"tables-overlap", case_tables_overlap},
              {"without-backing", case_without_backing}};
 
