@@ -356,9 +356,10 @@ static void the_pool_keeps_what_it_may(void **state)
     co_usage(&before);
     for (unsigned i = 0; i < sizeof(pools) / sizeof(*pools); i++) {
         begin(w, pools[i].settings, true, "delay:data-read=10ms");
+        struct job *jobs[8];
         for (unsigned j = 0; j < 8; j++)
-            job_start(w, GUEST_READ, j * 512, 512, 0);
-        run_all(w);
+            jobs[j] = job_start(w, GUEST_READ, j * 512, 512, 0);
+        all_took(w, jobs, 8);
         for (int turns = 0; turns < 3000; turns++) /* it gives back late, and slowly */
             loop_turn(w->loop, false);
         co_usage(&usage);
