@@ -115,7 +115,7 @@ static bool common_option(struct img_options *o, int c, char **argv, int *status
     *status = -1;
     switch (c) {
     case 'h':
-        printf("usage: asyncow img %s", o->usage);
+        printf("Usage: asyncow img %s", o->usage);
         *status = 0;
         return true;
     case 'f':
@@ -277,12 +277,14 @@ static void usage(FILE *f)
 {
     fprintf(
         f,
-        "usage: asyncow img COMMAND [OPTIONS] FILE...\n"
+        "Usage: asyncow img COMMAND [OPTIONS] FILE...\n"
         "\n"
         "Works on disk images as qemu-img does, with its option names, JSON and exit "
         "codes.\n\n");
-    for (int i = 0; i < COMMANDS; i++)
-        fprintf(f, "  %s\n", commands[i].name);
+    for (int i = 0; i < COMMANDS; i++) {
+        const char *text = strstr(commands[i].usage, "\n\n") + 2;
+        fprintf(f, "  %-9s %.*s\n", commands[i].name, (int)strcspn(text, "."), text);
+    }
     fprintf(f, "\n'asyncow img COMMAND --help' tells more. Formats: qcow2, raw.\n");
 }
 

@@ -1,3 +1,4 @@
+/* Job files as fio writes them, line by line into a list of jobs: jobfile.h. */
 #include "harness/jobfile.h"
 
 #include <ctype.h>
@@ -90,9 +91,15 @@ int jobfile_read(struct job_list *l, const char *path, struct job *base,
 
     if (!f)
         return error_set(err, -errno, "%s: %s", path, strerror(errno));
-    while (!ret && getline(&line, &size, f) >= 0) {
+    ssize_t len;
+    while (!ret && (len = getline(&line, &size, f)) >= 0) {
         number++;
-        ret = line_read(l, trimmed(line), base, &now, err);
+        if (strlen(line) == (size_t)len)
+            ret = line_read(l, trimmed(line), base, &now, err);
+        else
+            ret = error_set(err, -EINVAL,
+                            "not text, so not a job file; an image is named by "
+                            "--image");
     }
     if (ret < 0)
         error_prefix(err, "%s:%u", path, number);

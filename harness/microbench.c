@@ -328,8 +328,7 @@ static void help(void)
     const char *name, *summary;
 
     printf(
-        "Usage: asyncow microbench coroutine [OPTION...]\n"
-        "       asyncow microbench engine [OPTION...]; see its --help\n\n"
+        "Usage: asyncow microbench coroutine [OPTION...]\n\n"
         "What the coroutine runtime costs, in nanoseconds an operation.\n\n"
         "  --backend=NAME|all  which way to switch (all)\n"
         "  --pool=on|off|both  keep idle stacks, or map one for each coroutine (both)\n"
@@ -343,6 +342,15 @@ static void help(void)
     printf("\nMeasurements:\n");
     for (unsigned i = 0; i < METRICS; i++)
         printf("  %-17s %s\n", metrics[i].name, metrics[i].help);
+}
+
+static void help_both(void)
+{
+    printf(
+        "Usage: asyncow microbench coroutine|engine [OPTION...]\n\n"
+        "  coroutine  what the coroutine runtime costs: switch, life, nesting, locks\n"
+        "  engine     what an I/O costs on the raw path, for each engine\n\n"
+        "`asyncow microbench coroutine --help` says more, and so for engine.\n");
 }
 
 static bool number(const char *text, uint64_t low, uint64_t high, uint64_t *n)
@@ -472,6 +480,10 @@ int cmd_microbench(int argc, char **argv)
 
     if (argc > 1 && !strcmp(argv[1], "engine"))
         return microbench_engine(argc - 1, argv + 1);
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        help_both();
+        return CMD_GOOD;
+    }
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             help();

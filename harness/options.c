@@ -35,14 +35,16 @@ struct option_def {
 #define AT(field) offsetof(struct job, field)
 static const struct option_def defs[] = {
     {"image", "filename", TEXT, AT(image), .group = "What to run on",
-     .help = "the image file (or name it on the command line)"},
+     .help = "the image file"},
     {"format", NULL, CHOICE, AT(format), .choices = "raw|qcow2",
      .help = "of the image; probed by its magic if not given"},
     {"strategy", NULL, TEXT, AT(strategy), .global = true,
-     .help = "NAME[:setting=value,...], ./mine.so, a comma list, or all"},
+     .help = "NAME[:setting=value,...], ./mine.so, a comma list, or all (coroutines)"},
     {"engine", "ioengine", TEXT, AT(engine),
-     .help = "NAME[:setting=value,...]: sync, threads, posix-aio, linux-aio (libaio), "
-             "io_uring, libuv, sim, auto; `asyncow engines` lists them"},
+     .help =
+         "NAME[:setting=value,...]: sync, threads, posix-aio, linux-aio (libaio), "
+         "io_uring, libuv, sim; auto (unless given) chooses; `asyncow engines` lists "
+         "them"},
     {"direct", NULL, FLAG, AT(direct), .help = "O_DIRECT on the host"},
     {"metadata-writes", NULL, CHOICE, AT(through), .choices = "back|through",
      .of_bool = true,
@@ -73,7 +75,9 @@ static const struct option_def defs[] = {
          "an eye on the engine's descriptor, or on nothing"},
     {"waiter-us", NULL, COUNT, AT(waiter_us), 1, 10000000,
      .help = "the bound of the last two"},
-    {"sim-model", NULL, TEXT, AT(sim_model), .help = "device model of the engine sim"},
+    {"sim-model", NULL, TEXT, AT(sim_model),
+     .help =
+         "device of the engine sim: fixed or lognormal, with settings behind a colon"},
     {"allow-write", NULL, FLAG, AT(allow_write),
      .help = "let a writing workload loose on an image that holds data"},
     {"copy", NULL, FLAG, AT(copy),
@@ -107,7 +111,7 @@ static const struct option_def defs[] = {
     {"rwmixread", NULL, COUNT, AT(rwmixread), 0, 100,
      .help = "per cent reads in a mix"},
     {"randseed", NULL, COUNT, AT(randseed), 0, UINT64_MAX,
-     .help = "of offsets, mix and data; default: --seed"},
+     .help = "of offsets, mix and data (--seed)"},
     {"norandommap", NULL, FLAG, AT(norandommap),
      .help = "draw offsets freely instead of each block once a pass"},
     {"fsync", NULL, COUNT, AT(fsync), 0, 1u << 30,
@@ -130,7 +134,7 @@ static const struct option_def defs[] = {
      .help = "a virtual CPU takes a global mutex to submit and to complete; the loop "
              "runs under it, or is dedicated and does not"},
     {"vcpu-tick", NULL, TIME, AT(vcpu_tick_ns),
-     .help = "the virtual CPU computes for so long between two takings (100us)"},
+     .help = "the virtual CPU computes for so long between two takings"},
     {"read_iolog", NULL, TEXT, AT(read_iolog),
      .help = "make the requests that the filter record wrote down, instead of rw's"},
     {"replay_no_stall", NULL, FLAG, AT(replay_no_stall),
@@ -138,9 +142,10 @@ static const struct option_def defs[] = {
     {"replay_order", NULL, CHOICE, AT(replay_order), .choices = "seq|arrival",
      .help = "in the order of submission, or in that in which they reached the file"},
     {"zero_buffers", NULL, FLAG, AT(zero_buffers), .help = "write zeros, not noise"},
-    {"numjobs", NULL, COUNT, AT(numjobs), 1, UINT64_MAX, .help = "1"},
+    {"numjobs", NULL, COUNT, AT(numjobs), 1, UINT64_MAX,
+     .help = "only 1 is possible: an image has one writer"},
     {"kb_base", NULL, COUNT, AT(kb_base), 1000, 1024,
-     .help = "what k means: 1024 or 1000; KiB is 1024 always (fio: the opposite one)"},
+     .help = "what k means, 1024 or 1000; KiB is 1024 always, unlike in fio"},
     {"percentile_list", NULL, PERCENTILES, 0, .help = "e.g. 50:90:99.9"},
     {"stonewall", "wait_for_previous", NOOP, 0,
      .help = "accepted: jobs always run one after the other"},
@@ -148,7 +153,7 @@ static const struct option_def defs[] = {
     {"thread", NULL, NOOP, 0, .help = "accepted: numjobs is 1"},
 
     {"trials", NULL, COUNT, AT(trials), 1, 10000, .global = true,
-     .group = "How to measure", .help = "per strategy; default 1, for several 5"},
+     .group = "How to measure", .help = "per strategy (1; for several strategies 5)"},
     {"cpus", NULL, COUNT, AT(cpus), 0, 1024, .global = true,
      .help = "pin the process to so many CPUs; 0: all"},
     {"seed", NULL, COUNT, AT(seed), 0, UINT64_MAX, .global = true,
@@ -156,9 +161,9 @@ static const struct option_def defs[] = {
     {"stall", NULL, FLAG, AT(stall), .global = true,
      .help = "one more trial each with a heartbeat on the loop: its lateness"},
     {"turn-probe", NULL, FLAG, AT(turn_probe), .global = true,
-     .help = "measure how long each turn of the loop keeps it busy (on)"},
+     .help = "measure how long each turn of the loop keeps it busy"},
     {"invalidate", NULL, FLAG, AT(invalidate), .global = true,
-     .help = "drop the image from the host's page cache before each job (on)"},
+     .help = "drop the image from the host's page cache before each job"},
     {"no-fork", NULL, FLAG, AT(no_fork), .global = true,
      .help = "run trials in this process, for debuggers"},
     {"output-format", NULL, CHOICE, AT(output_format), .choices = "text|json|json+",
@@ -492,22 +497,6 @@ static const char *value_form(const struct option_def *d)
     }
 }
 
-void job_options_help(FILE *f)
-{
-    for (unsigned i = 0; i < DEFS; i++) {
-        const struct option_def *d = &defs[i];
-        char left[64];
-        if (d->group)
-            fprintf(f, "%s%s:\n", i ? "\n" : "", d->group);
-        snprintf(left, sizeof(left), "--%s%s%s", d->name, value_form(d),
-                 d->kind == CHOICE ? d->choices : "");
-        fprintf(f, "  %-28s %s", left, d->help);
-        if (d->alias)
-            fprintf(f, " (also %s)", d->alias);
-        fputc('\n', f);
-    }
-}
-
 static void amount_text(const struct amount *a, char *out, size_t n)
 {
     if (a->is_percent)
@@ -570,5 +559,75 @@ void job_each(const struct job *j, void (*fn)(void *, const char *, const char *
         } else if (value_text(j, d, text, sizeof(text))) {
             fn(opaque, d->name, text);
         }
+    }
+}
+
+/* ---- help ---- */
+
+enum { HELP_LEFT = 28, HELP_WIDTH = 88 };
+
+/* "16m"; a size that is no round one stays in bytes. */
+static void round_size(uint64_t v, char *out, size_t n)
+{
+    const char *unit = "\0kmgt";
+
+    for (; v && v % 1024 == 0 && unit[1]; unit++)
+        v /= 1024;
+    snprintf(out, n, "%llu%.1s", (unsigned long long)v, unit);
+}
+
+/* What an option is if it isn't given. false: nothing, or its help says it. */
+static bool default_text(const struct job *j, const struct option_def *d, char *out,
+                         size_t n)
+{
+    if (d->kind == FLAG)
+        return *(bool *)field(j, d) && snprintf(out, n, "on") > 0;
+    if (d->kind == CHOICE || d->kind == RW)
+        return value_text(j, d, out, n);
+    if (d->kind != COUNT && d->kind != BYTES && d->kind != TIME)
+        return false;
+    uint64_t v = *(uint64_t *)field(j, d);
+    if (d->kind == BYTES)
+        round_size(v, out, n);
+    else if (d->kind == TIME)
+        snprintf(out, n, "%lluus", (unsigned long long)v / 1000);
+    else
+        snprintf(out, n, "%llu", (unsigned long long)v);
+    return v && d->at != AT(trials) && d->at != AT(numjobs);
+}
+
+/* A word of the right column, on the next line if it doesn't fit. Returns the column. */
+static int put_word(FILE *f, const char *word, int len, int column)
+{
+    if (column + 1 + len > HELP_WIDTH)
+        column = fprintf(f, "\n%*s", HELP_LEFT + 2, "") - 1;
+    return column + fprintf(f, " %.*s", len, word);
+}
+
+void job_options_help(FILE *f)
+{
+    struct job j;
+
+    job_init(&j);
+    for (unsigned i = 0; i < DEFS; i++) {
+        const struct option_def *d = &defs[i];
+        char left[64], right[300], now[64];
+        if (d->group)
+            fprintf(f, "%s%s:\n", i ? "\n" : "", d->group);
+        snprintf(left, sizeof(left), "--%s%s%s", d->name, value_form(d),
+                 d->kind == CHOICE ? d->choices : "");
+        bool given = default_text(&j, d, now, sizeof(now));
+        snprintf(right, sizeof(right), "%s%s%s%s%s%s", d->help,
+                 d->alias ? "; also " : "", d->alias ? d->alias : "", given ? " (" : "",
+                 given ? now : "", given ? ")" : "");
+        int column = fprintf(f, "  %-*s", HELP_LEFT, left);
+        if (column > HELP_LEFT + 2)
+            column = HELP_WIDTH;
+        for (const char *word = right; *word; word += strspn(word, " ")) {
+            int len = (int)strcspn(word, " ");
+            column = put_word(f, word, len, column);
+            word += len;
+        }
+        fputc('\n', f);
     }
 }

@@ -43,7 +43,7 @@ static void help(void)
         "and cost. Job files are fio's: [sections], [global], name=value, `#` and `;`\n"
         "comments; any option below may stand in one, without its dashes. What is "
         "given on\n"
-        "the command line overrides every job.\n\n"
+        "the command line overrides every job. Defaults are in parentheses.\n\n"
         "  asyncow run --image disk.qcow2 --rw=randread --bs=4k --iodepth=32 "
         "--runtime=5\n"
         "  asyncow run job.fio --image disk.qcow2 --strategy all --engine "

@@ -88,11 +88,25 @@ class Refuses(OnImages):
         asyncow('engines', '--bogus', status=2)
         asyncow('strategies', '--bogus', status=2)
 
+    def test_image_is_no_job_file(self):
+        said = asyncow('run', self.full, status=2)
+        self.assertIn('full.raw:1: not text', said.stderr)
+        self.assertIn('--image', said.stderr)
+
     def test_help_everywhere(self):
         for command in ('run', 'strategies', 'engines'):
             self.assertIn('Usage: asyncow ' + command, asyncow(command, '--help').stdout)
             self.assertIn('Usage: asyncow ' + command, asyncow('help', command).stdout)
+        for command in ('img', 'microbench', 'explore'):
+            self.assertIn('Usage: asyncow ' + command, asyncow(command, '--help').stdout)
         self.assertIn('Commands:', asyncow('--help').stdout)
+
+    def test_help_fits_and_says_defaults(self):
+        text = asyncow('run', '--help').stdout
+        self.assertEqual([line for line in text.splitlines() if len(line) > 88], [])
+        for default in (r'--bs=SIZE .*\(4k\)', r'--grow=SIZE .*\(16m\)',
+                        r'--vcpu-tick=TIME [^-]*\(100us\)', r'--invalidate [^-]*\(on\)'):
+            self.assertRegex(text, default)
         self.assertRegex(asyncow('--version').stdout, r'^asyncow \d+\.\d+\.\d+')
 
     def test_writers_lock(self):

@@ -28,10 +28,11 @@ class ManPage(unittest.TestCase):
         with open(PAGE, encoding='utf-8') as f:
             cls.page = f.read().replace('\\-', '-')
         cls.page = re.sub(r'\\f.', '', cls.page)
-        img = re.findall(r'^  ([a-z]+)$', help_of('img'), re.MULTILINE)
+        img = re.findall(r'^  ([a-z]+)  ', help_of('img'), re.MULTILINE)
         assert img, 'img --help lists no commands'
         commands = [(), ('run',), ('strategies',), ('engines',), ('img',),
-                    ('microbench',), ('microbench', 'engine'), ('explore',),
+                    ('microbench',), ('microbench', 'coroutine'), ('microbench', 'engine'),
+                    ('explore',),
                     *(('img', c) for c in img)]
         cls.help = {c: help_of(*c) for c in commands}
         cls.known = {norm(o) for text in cls.help.values() for o in OPTION.findall(text)}
