@@ -2,8 +2,7 @@
  * asyncow microbench engine: what an I/O costs on the raw path, for each engine, direct and
  * buffered, on a file that exists, grows, or was allocated ahead; beside fio.
  *
- * A row is a cell of that matrix. Its trials are interleaved: each round measures ours, then
- * fio as it comes, then fio batched, so that what the machine does meanwhile falls on all.
+ * This is the command: which cells there are. bench_rows.c measures one, bench.c a trial.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -13,15 +12,14 @@
 #include <unistd.h>
 
 #include "core/block/engine.h"
-#include "harness/bench.h"
+#include "harness/bench_rows.h"
 #include "harness/cmd.h"
 #include "harness/machine.h"
 #include "harness/options.h"
-#include "harness/stats.h"
 #include "harness/values.h"
 #include "harness/version.h"
 
-enum { LIST_MAX = 16, TRIALS_MAX = 200, PATH_MAX_LEN = 512 };
+enum { LIST_MAX = 16, PATH_MAX_LEN = 512 };
 
 struct list {
     char *word[LIST_MAX];
@@ -32,144 +30,12 @@ struct bench {
     struct list engines, depths, directs, states, rws;
     const char *dir;
     char existing[PATH_MAX_LEN], fresh[PATH_MAX_LEN]; /* files */
-    uint64_t bs, size, time_ns, trials, cpus;
-    bool json, fio, calls, sync;
+    uint64_t bs, size, time_ns, cpus;
+    bool json;
+    struct bench_rows rows;
     struct loop_options loop; /* but for engine and depth */
     json_t *results;
 };
-
-/* One row: the trials of a cell. */
-struct row {
-    struct bench_cell cell;
-    struct bench_cost cost; /* of what isn't repeated */
-    double ns[TRIALS_MAX], cpu_ns[TRIALS_MAX];
-    double fio[2][TRIALS_MAX]; /* as it comes, batched */
-    bool has_fio;
-    char error[200]; /* why there is no row; "" */
-};
-
-static const char *const state_names[] = {"existing", "growing", "fallocated"};
-
-/* ---- measuring ---- */
-
-/* What fio can't do is no reason to give up. */
-static void measure_fio(struct row *r, unsigned round)
-{
-    struct error err = {""};
-
-    for (int batched = 0; r->has_fio && batched < 2; batched++)
-        if (bench_fio(&r->cell, batched, &r->fio[batched][round], &err) < 0)
-            r->has_fio = false;
-    if (err.msg[0])
-        fprintf(stderr, "asyncow microbench engine: %s\n", err.msg);
-}
-
-static int measure(const struct bench *b, struct row *r, struct error *err)
-{
-    int ret = 0;
-
-    for (unsigned round = 0; round < b->trials && ret == 0; round++) {
-        struct bench_cost cost = {.ns = 0};
-        if ((ret = bench_prepare(&r->cell, err)) < 0 ||
-            (ret = bench_stream(&r->cell, &cost, err)) < 0)
-            return ret;
-        r->ns[round] = cost.ns;
-        r->cpu_ns[round] = cost.cpu_ns;
-        measure_fio(r, round);
-    }
-    if (ret == 0 && !b->sync && (ret = bench_prepare(&r->cell, err)) == 0)
-        ret = bench_batches(&r->cell, &r->cost, err);
-    if (ret == 0 && b->calls && (ret = bench_prepare(&r->cell, err)) == 0)
-        ret = bench_calls(&r->cell, &r->cost, err);
-    return ret;
-}
-
-/* ---- reporting ---- */
-
-static const char *head =
-    "%-24s %-10s %-8s %-5s %5s %9s %19s %9s %8s %9s %6s %9s %9s %7s "
-    "%15s\n";
-
-static void print_head(void)
-{
-    printf(head, "engine", "file", "I/O", "", "depth", "us/req", "95 % interval",
-           "CPU us", "calls", "submit us", "held", "fio us", "batched", "x fio",
-           "95 % interval");
-}
-
-/* Throughput: ours to that of the better fio. */
-static struct ratio against_fio(const struct bench *b, const struct row *r)
-{
-    unsigned n = (unsigned)b->trials;
-    bool batched = stats_median(r->fio[1], n) < stats_median(r->fio[0], n);
-
-    return stats_ratio(r->fio[batched], r->ns, n, 1);
-}
-
-static void print_row(const struct bench *b, const struct row *r)
-{
-    const struct bench_cell *c = &r->cell;
-    unsigned n = (unsigned)b->trials;
-    struct interval in;
-    struct ratio x;
-
-    printf("%-24s %-10s %-8s %-5s %5u ", c->loop.engine, state_names[c->state],
-           c->direct ? "direct" : "buffered", c->write ? "write" : "read",
-           c->loop.depth);
-    if (*r->error) {
-        printf("%s\n", r->error);
-        return;
-    }
-    in = stats_median_interval(r->ns, n, 1);
-    printf("%9.3f %9.3f..%8.3f %9.3f ", stats_median(r->ns, n) / 1e3, in.low / 1e3,
-           in.high / 1e3, stats_median(r->cpu_ns, n) / 1e3);
-    if (b->calls)
-        printf("%8.3f ", r->cost.calls);
-    else
-        printf("%8s ", "-");
-    printf("%9.3f %6.2f ", r->cost.submit_ns / 1e3, r->cost.submit_share);
-    if (r->has_fio) {
-        x = against_fio(b, r);
-        printf("%9.3f %9.3f %7.3f %6.3f..%.3f\n", stats_median(r->fio[0], n) / 1e3,
-               stats_median(r->fio[1], n) / 1e3, x.of_medians, x.medians.low,
-               x.medians.high);
-    } else {
-        printf("%9s %9s %7s\n", "-", "-", "-");
-    }
-}
-
-static json_t *row_json(const struct bench *b, const struct row *r)
-{
-    const struct bench_cell *c = &r->cell;
-    unsigned n = (unsigned)b->trials;
-    json_t *o = json_pack("{s:s, s:s, s:b, s:s, s:i}", "engine", c->loop.engine, "file",
-                          state_names[c->state], "direct", c->direct, "rw",
-                          c->write ? "write" : "read", "iodepth", (int)c->loop.depth);
-    struct interval in;
-
-    if (*r->error) {
-        json_object_set_new(o, "error", json_string(r->error));
-        return o;
-    }
-    in = stats_median_interval(r->ns, n, 1);
-    json_object_update_new(
-        o, json_pack("{s:f, s:[f,f], s:f, s:f, s:f}", "ns_per_request",
-                     stats_median(r->ns, n), "ns_interval", in.low, in.high,
-                     "cpu_ns_per_request", stats_median(r->cpu_ns, n),
-                     "submit_ns_per_request", r->cost.submit_ns, "submit_share",
-                     r->cost.submit_share));
-    if (b->calls)
-        json_object_set_new(o, "system_calls_per_request", json_real(r->cost.calls));
-    if (r->has_fio) {
-        struct ratio x = against_fio(b, r);
-        json_object_update_new(
-            o, json_pack("{s:f, s:f, s:f, s:[f,f]}", "fio_ns_per_request",
-                         stats_median(r->fio[0], n), "fio_batched_ns_per_request",
-                         stats_median(r->fio[1], n), "times_fio", x.of_medians,
-                         "times_fio_interval", x.medians.low, x.medians.high));
-    }
-    return o;
-}
 
 /* ---- the matrix ---- */
 
@@ -178,15 +44,15 @@ static bool makes_sense(const struct bench_cell *c)
     return c->write || c->state == BENCH_EXISTING;
 }
 
-static int one_cell(struct bench *b, const struct bench_cell *c, struct row *r)
+static int one_cell(struct bench *b, const struct bench_cell *c, struct bench_row *r)
 {
     struct error err = {""};
     int ret;
 
-    *r = (struct row){.cell = *c};
+    *r = (struct bench_row){.cell = *c};
     r->has_fio =
-        b->fio && c->state == BENCH_EXISTING && bench_fio_engine(c->loop.engine);
-    ret = measure(b, r, &err);
+        b->rows.fio && c->state == BENCH_EXISTING && bench_fio_engine(c->loop.engine);
+    ret = bench_row_measure(&b->rows, r, &err);
     /* What this machine or file can't do is a row that says so; all else is an error. */
     if (ret == -EOPNOTSUPP || ret == -EPERM || ret == -ENOSYS) {
         snprintf(r->error, sizeof(r->error), "%s", err.msg);
@@ -197,9 +63,9 @@ static int one_cell(struct bench *b, const struct bench_cell *c, struct row *r)
         return CMD_FAILED;
     }
     if (b->json)
-        json_array_append_new(b->results, row_json(b, r));
+        json_array_append_new(b->results, bench_row_json(&b->rows, r));
     else
-        print_row(b, r);
+        bench_row_print(&b->rows, r);
     fflush(stdout);
     return CMD_GOOD;
 }
@@ -228,19 +94,19 @@ static int all_cells(struct bench *b)
 {
     const struct list *lists[] = {&b->states, &b->directs, &b->rws, &b->depths,
                                   &b->engines};
-    struct row *r = malloc(sizeof(*r));
+    struct bench_row *r = malloc(sizeof(*r));
     unsigned at[5] = {0};
     int ret = r ? CMD_GOOD : CMD_FAILED;
 
     if (r && !b->json)
-        print_head();
+        bench_row_head();
     while (ret == CMD_GOOD) {
         struct bench_cell c = {.bs = b->bs,
                                .size = b->size,
                                .time_ns = b->time_ns,
-                               .sync = b->sync,
+                               .sync = b->rows.sync,
                                .loop = b->loop};
-        c.state = (enum bench_state)index_of(b->states.word[at[0]], state_names);
+        c.state = (enum bench_state)index_of(b->states.word[at[0]], bench_state_names);
         c.path = c.state == BENCH_EXISTING ? b->existing : b->fresh;
         c.direct = b->directs.word[at[1]][0] == '1';
         c.write = !strcmp(b->rws.word[at[2]], "write");
@@ -347,7 +213,7 @@ static const char *set_list(struct bench *b, const char *name, char *value)
         return split(&b->rws, value, true) && all_in(&b->rws, rws, 2)
                    ? NULL
                    : "read, write or both";
-    return split(&b->states, value, true) && all_in(&b->states, state_names, 3)
+    return split(&b->states, value, true) && all_in(&b->states, bench_state_names, 3)
                ? NULL
                : "existing, growing or fallocated";
 }
@@ -412,19 +278,19 @@ static const char *set_option(struct bench *b, const char *name, char *value)
                    ? NULL
                    : "a time from 1ms to 60s";
     if (!strcmp(name, "trials"))
-        return parse_count(value, &b->trials) == 0 && b->trials &&
-                       b->trials <= TRIALS_MAX
+        return parse_count(value, &b->rows.trials) == 0 && b->rows.trials &&
+                       b->rows.trials <= BENCH_TRIALS_MAX
                    ? NULL
                    : "1 to 200";
     if (!strcmp(name, "cpus"))
         return parse_count(value, &b->cpus) == 0 && b->cpus <= 1024 ? NULL
                                                                     : "0 to 1024";
     if (!strcmp(name, "fio"))
-        return set_switch(&b->fio, value);
+        return set_switch(&b->rows.fio, value);
     if (!strcmp(name, "sync"))
-        return set_switch(&b->sync, value);
+        return set_switch(&b->rows.sync, value);
     if (!strcmp(name, "calls"))
-        return set_switch(&b->calls, value);
+        return set_switch(&b->rows.calls, value);
     if (!strcmp(name, "output-format")) {
         b->json = !strcmp(value, "json");
         return b->json || !strcmp(value, "text") ? NULL : "text or json";
@@ -508,11 +374,11 @@ static int check(const struct bench *b)
 
 static void print_json(struct bench *b)
 {
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "microbench",
-                          "engine", "version", ASYNCOW_VERSION_LONG, "trials",
-                          (json_int_t)b->trials, "trial_ns", (json_int_t)b->time_ns,
-                          "bs", (json_int_t)b->bs, "size", (json_int_t)b->size, "cpus",
-                          (json_int_t)b->cpus, "results", b->results);
+    json_t *o = json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "microbench", "engine", "version",
+        ASYNCOW_VERSION_LONG, "trials", (json_int_t)b->rows.trials, "trial_ns",
+        (json_int_t)b->time_ns, "bs", (json_int_t)b->bs, "size", (json_int_t)b->size,
+        "cpus", (json_int_t)b->cpus, "results", b->results);
 
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -540,7 +406,7 @@ static int run(struct bench *b)
         return CMD_FAILED;
     if (make_file(b, b->fresh)) {
         b->results = json_array();
-        b->fio = b->fio && bench_fio_there();
+        b->rows.fio = b->rows.fio && bench_fio_there();
         ret = all_cells(b);
         if (b->json)
             print_json(b);
@@ -565,9 +431,7 @@ int microbench_engine(int argc, char **argv)
         .bs = 4096,
         .size = 64 << 20,
         .time_ns = 300000000,
-        .trials = 5,
-        .fio = true,
-        .calls = true};
+        .rows = {.trials = 5, .fio = true, .calls = true}};
     struct error err = {""};
     char one[] = "1";
     int ret;
@@ -586,7 +450,7 @@ int microbench_engine(int argc, char **argv)
         fprintf(stderr, "asyncow microbench engine: %s\n", err.msg);
         return CMD_FAILED;
     }
-    if (b.sync)
+    if (b.rows.sync)
         split(&b.depths, one, false);
     return run(&b);
 }

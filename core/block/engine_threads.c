@@ -7,8 +7,9 @@
  * from QEMU's internal shared queue at the last moment"). With order=bound each I/O is
  * given to a worker when it is submitted, in turn, and the order is the scheduler's.
  *
- * A turn's batch goes in under one lock and wakes one worker, which wakes the next. A worker posts the finished aio to
- * the loop, which costs no lock, and a system call only when the loop sleeps.
+ * A turn's batch goes in under one lock and wakes one worker, which wakes the next. A
+ * worker posts the finished aio to the loop, which costs no lock, and a system call only
+ * when the loop sleeps.
  */
 #include <errno.h>
 #include <stdlib.h>
