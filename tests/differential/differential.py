@@ -45,7 +45,7 @@ AXES = {
 # A setting changes who waits for whom; what an image can be matters where it is slow, or
 # makes a request long.
 OF_WAYS = AXES | {'version': [3], 'cluster': [512, 4 * K, 64 * K], 'refcount': [16],
-                  'strategy': ways.WAYS, 'engine': ['sim', 'io_uring'], 'direct': [0]}
+                  'strategy': ways.WAYS, 'engine': ['sim', 'io_uring']}
 # What finishes late is overtaken: a flush and a reuse by a read, a discard by a rewrite.
 SLOW = {'none': '', 'reads': 'delay:data-read=lognormal(20us,2)',
         'writes': 'delay:data-write=lognormal(20us,2),metadata-write=lognormal(5us,1)'}

@@ -6,4 +6,8 @@ WAYS = [
     'coroutines:lock=entry', 'coroutines:lock=entry,hold=metadata', 'coroutines:lock=none',
     'coroutines:fastpath=on', 'coroutines:lock=rwlock,fastpath=on,hold=metadata',
     'coroutines:backend=ucontext,pool=2', 'coroutines:backend=thread,pool=0',
+    'callbacks:metadata=sync',
+    'threadpool:lock=rwlock', 'threadpool:hold=metadata,mutex=fair', 'threadpool:wait=park,workers=2',
+    'threadpool:hold=metadata,lock=rwlock,mutex=fair,wait=park',
+    'freeze-thaw:completions=deferred', 'freeze-thaw:freeze=whole',
 ]

@@ -16,7 +16,8 @@ import unittest
 ASYNCOW = ""
 SEED = int(os.environ.get("ASYNCOW_SEED", "1"))
 STRATEGIES = ["callbacks", "coroutines:hold=metadata", "coroutines:hold=none",
-              "threadpool:hold=metadata", "threadpool:hold=none", "freeze-thaw"]
+              "threadpool:hold=metadata", "threadpool:hold=none", "freeze-thaw",
+              "threadpool:lock=rwlock,hold=metadata", "threadpool:mutex=fair,wait=park,workers=3"]
 # What the machine took, not the simulated world.
 MACHINE = ("manifest", "process")
 

@@ -132,6 +132,34 @@ static void loop_turns_during_io(void **state)
     assert_in_range(t.ended_ns - began_ns, 5 * MS, 6 * MS);
 }
 
+/* The guest writes into the block at which a direct file ends, so nothing may grow the file
+ * meanwhile; the next request's metadata must. It waits, but not with the loop standing
+ * still: the first could never end. */
+static void loop_turns_while_a_block_is_taken(void **state)
+{
+    struct world *w = *state;
+    struct alarm a;
+    struct timed t[2];
+    shell("qemu-img create -q -f qcow2 -o cluster_size=64k top.qcow2 1M");
+    shell("qemu-io -c 'write -P 0x33 0 64k' top.qcow2");
+    shell("truncate -s -100 top.qcow2");
+    world_model(w, MIB);
+    memset(w->model, 0x33, 64 * KIB);
+    memset(w->model + 128 * KIB, 0x33, 512);
+    w->direct = true;
+    w->filters = "delay:data-write=10ms";
+    world_open(w);
+    uint64_t began_ns = env_now_ns(w->env);
+    arm(w, &a, 5 * MS);
+    start(w, &t[0], GUEST_WRITE, 64 * KIB - 150, 150);
+    pass(w, 2 * MS); /* it has got there */
+    start(w, &t[1], GUEST_WRITE, 128 * KIB, 512);
+    run_all(w);
+    assert_int_equal(a.rang_ns - began_ns, 5 * MS);
+    assert_in_range(t[0].ended_ns - began_ns, 10 * MS, 11 * MS);
+    assert_true(t[1].ended_ns > t[0].ended_ns);
+}
+
 /* --- freeze-thaw --- */
 
 /* Two reads whose metadata is in memory go on side by side, unless the queue is frozen for
@@ -306,6 +334,7 @@ static void cached_read_shares_the_lock(void **state)
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 static const struct CMUnitTest tests[] = {
     T(loop_turns_during_io),
+    T(loop_turns_while_a_block_is_taken),
     T(data_overlaps_unless_frozen_for_all),
     T(completion_waits_for_the_thaw_if_deferred),
     T(waiting_for_another_gives_the_worker_up_if_parked),
