@@ -26,8 +26,12 @@ static int copy_range(int in, int out, off_t at, off_t end)
             if (!buf && !(buf = malloc(PIECE)))
                 return -ENOMEM;
             n = pread(in, buf, end - at < PIECE ? (size_t)(end - at) : PIECE, at);
-            if (n > 0 && pwrite(out, buf, (size_t)n, at) != n)
-                n = errno ? -1 : 0;
+            ssize_t wrote = n > 0 ? pwrite(out, buf, (size_t)n, at) : n;
+            if (wrote >= 0 && wrote < n) {
+                ret = -ENOSPC; /* what a short write means on a regular file */
+                break;
+            }
+            n = wrote;
         }
         if (n < 0)
             ret = -errno;

@@ -152,7 +152,7 @@ int parse_percentiles(struct job *j, const char *text, struct error *err)
     while (*p) {
         char *end;
         double v = strtod(p, &end);
-        if (end == p || (*end && *end != ':') || v < 0 || v > 100)
+        if (end == p || (*end && *end != ':') || !(v >= 0 && v <= 100))
             return error_set(err, -EINVAL,
                              "percentile_list: `%s` is not a list like 50:90:99.9",
                              text);
