@@ -20,8 +20,8 @@ back ends. Calls through pointers are not followed.
 
 The folders must have the same files, and in each file the same functions in the same order
 (those with the folder's prefix; statics are each model's own business). Files that only
-one model has a use for are named in OWN. Exit status 1, with a line for each difference,
-unless all agree.
+one model has a use for are named in OWN, and left out in a second row. Exit status 1, with
+a line for each difference, unless all agree.
 """
 import argparse
 import json
@@ -211,6 +211,8 @@ def report(tree):
         row = {'name': name, **measure(sources(folder)),
                'kept': structs([folder / 'model.h'])[f'{prefix}_request'],
                'points': points(folder)}
+        row['own'] = OWN.get(name, [])
+        row['without_own'] = measure(sources(folder, row['own']))
         needed = list(runtimes(tree, folder))
         paths = sources(folder) + [p for _, files in needed for p in files]
         row['runtime'] = [directory for directory, _ in needed]
@@ -224,6 +226,16 @@ def report(tree):
 
 COLUMNS = ['lines', 'functions', 'longest', 'complexity', 'complexity_max', 'kept', 'fields',
            'points']
+LEGEND = """\
+lines      neither blank nor comment, headers included
+functions  and the longest of them, in lines
+paths      cyclomatic complexity: the sum, and the worst function
+kept       fields of the request's struct: what it has in memory while it waits
+fields     of all structs in the folder's headers
+points     calls during which another request may run
+
+Without: what only one folder has: the settings of coroutines; the pool and its locks. With: the
+runtime of ours that a folder includes, less back ends that don't run."""
 HEADS = ['lines', 'functions', 'longest', 'paths', 'worst', 'kept', 'fields', 'points']
 
 
@@ -232,6 +244,10 @@ def table(costs):
     for row in costs['strategies']:
         lines.append((row['name'], *(row[c] for c in COLUMNS)))
     for row in costs['strategies']:
+        if row['own']:
+            lines.append((f"{row['name']} without {', '.join(row['own'])}",
+                          *(row['without_own'].get(c, '') for c in COLUMNS)))
+    for row in costs['strategies']:
         if row['runtime']:
             whole = row['with_runtime']
             lines.append((f"{row['name']} with {', '.join(row['runtime'])}",
@@ -239,7 +255,7 @@ def table(costs):
     lines.append(('common to all', *(costs['common'].get(c, '') for c in COLUMNS)))
     width = max(len(line[0]) for line in lines)
     return '\n'.join(f'{line[0]:{width}}' + ''.join(f'{cell:>10}' for cell in line[1:])
-                     for line in lines)
+                     for line in lines) + '\n\n' + LEGEND
 
 
 def main():

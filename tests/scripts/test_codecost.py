@@ -47,8 +47,17 @@ class Costs(unittest.TestCase):
     def test_as_it_is(self):
         run = self.run_script()
         self.assertEqual(run.returncode, 0, run.stderr)
-        for word in ('callbacks', 'coroutines with core/coroutine', 'points', 'common'):
+        for word in ('callbacks', 'coroutines with core/coroutine', 'points', 'common',
+                     'coroutines without fastpath.c, locks.c, runtime.c'):
             self.assertIn(word, run.stdout)
+
+    def test_own_files_are_left_out(self):
+        costs = self.costs('coroutines')
+        self.assertEqual(self.costs('callbacks')['without_own']['lines'],
+                         self.costs('callbacks')['lines'])
+        self.append('coroutines/locks.c', '\nstatic int locks(void)\n{\n    return 0;\n}\n')
+        self.assertEqual(self.costs('coroutines')['lines'], costs['lines'] + 4)
+        self.assertEqual(self.costs('coroutines')['without_own'], costs['without_own'])
 
     def test_a_file_more(self):
         (self.tree / 'strategies/threadpool/extra.c').write_text('', encoding='utf-8')
