@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "core/block/blocking.h"
 #include "core/env/env.h"
 #include "core/image/chain.h"
 #include "core/qcow2/format.h"
@@ -57,6 +58,10 @@ static int node_holds(const struct image_node *top, bool *holds)
 
     if (top->format == IMAGE_QCOW2)
         return qcow2_holds(top, holds);
+    if (top->driver) {
+        *holds = top->driver->holds_data(top->driver_state);
+        return 0;
+    }
     *holds = !blk_regular(top->file);
     for (uint64_t at = 0; !*holds && at < blk_size(top->file); at += len)
         *holds = blk_is_data(top->file, at, &len);
@@ -91,7 +96,9 @@ static json_t *node_info(const struct image_node *n, bool host)
 
     json_object_set_new(o, "filename", json_string(path));
     json_object_set_new(o, "format",
-                        json_string(n->format == IMAGE_QCOW2 ? "qcow2" : "raw"));
+                        json_string(n->driver                  ? n->driver->name
+                                    : n->format == IMAGE_QCOW2 ? "qcow2"
+                                                               : "raw"));
     json_object_set_new(o, "virtual-size", json_integer((json_int_t)n->size));
     json_object_set_new(o, "file-size", json_integer((json_int_t)blk_size(n->file)));
     if (n->format == IMAGE_QCOW2) {
@@ -118,6 +125,7 @@ int image_look(const struct job *j, bool host, json_t **info, bool *holds,
     struct chain_options o = {.env = env,
                               .no_lock = j->no_lock,
                               .allow_backing = j->allow_backing,
+                              .drivers = true,
                               .format = j->format};
     struct image_node *top;
     int ret;

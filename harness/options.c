@@ -36,7 +36,7 @@ struct option_def {
 static const struct option_def defs[] = {
     {"image", "filename", TEXT, AT(image), .group = "What to run on",
      .help = "the image file"},
-    {"format", NULL, CHOICE, AT(format), .choices = "raw|qcow2",
+    {"format", NULL, CHOICE, AT(format), .choices = "raw|qcow2|vdi",
      .help = "of the image; probed by its magic if not given"},
     {"strategy", NULL, TEXT, AT(strategy), .global = true,
      .help = "NAME[:setting=value,...], ./mine.so, a comma list, or all (coroutines)"},

@@ -73,6 +73,7 @@ static int open_parts(struct session *s, const struct job *j, const char *spec,
                                   .no_lock = j->no_lock,
                                   .sim = session_simulated(j),
                                   .allow_backing = j->allow_backing,
+                                  .drivers = true,
                                   .format = j->format,
                                   .filters = j->filters};
     int ret;

@@ -34,7 +34,8 @@ PREFIXES = {'callbacks': 'cb', 'coroutines': 'co', 'threadpool': 'tp', 'freeze-t
 FILES = ['README.md', 'discard.c', 'engine.c', 'flush.c', 'model.h', 'read.c',
          'settings.c', 'settle.c', 'snapshot.c', 'write.c']
 # What a model needs beyond that. They are counted, but nobody else has to have them.
-OWN = {'coroutines': ['fastpath.c', 'locks.c', 'runtime.c'], 'threadpool': ['lock.c', 'pool.c']}
+OWN = {'coroutines': ['fastpath.c', 'locks.c', 'runtime.c', 'wrapper.c'],
+       'threadpool': ['lock.c', 'pool.c']}
 # Functions of settle.c, without prefix, in which (or after the end of which) others run.
 WAITS = {
     'callbacks': ['settle', 'sleep', 'owed', 'transfer', 'decompress', 'defer', 'pause'],

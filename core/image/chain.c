@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "core/image/ready.h"
+#include "core/vdi/vdi.h"
 
 enum { PROBE_BYTES = 512 };
 
@@ -56,26 +57,44 @@ int image_read_header(struct image_node *n, struct error *err)
     return read_header(n, err);
 }
 
-/* What format names, or what the magic shows when it is NULL or "". */
-static int find_format(struct image_node *n, const char *format, struct error *err)
+/* What format names, or what the magic shows when it is NULL or "". drivers: whether that
+ * may be a format whose driver blocks. */
+static int find_format(struct image_node *n, const char *format, bool drivers,
+                       struct error *err)
 {
     uint8_t magic[PROBE_BYTES]; /* a whole block: for direct files */
 
-    if (format && !strcmp(format, "raw")) {
+    if (drivers && format && !strcmp(format, "vdi")) {
+        n->format = IMAGE_VDI;
+    } else if (format && !strcmp(format, "raw")) {
         n->format = IMAGE_RAW;
     } else if (format && !strcmp(format, "qcow2")) {
         n->format = IMAGE_QCOW2;
     } else if (format && *format) {
         return error_set(err, -ENOTSUP,
-                         "format \"%s\" is not supported (raw and qcow2 are)", format);
+                         "format \"%s\" is not supported (raw%s qcow2%s are)", format,
+                         drivers ? "," : " and", drivers ? " and vdi" : "");
     } else {
         int r = blk_pread(n->file, 0, magic, sizeof(magic));
         if (r < 0)
             return error_set(err, r, "cannot read the first bytes: %s", strerror(-r));
         n->format = qcow2_be32(magic) == QCOW2_MAGIC && blk_size(n->file) >= 4
                         ? IMAGE_QCOW2
-                        : IMAGE_RAW;
+                    : drivers && vdi_probe(magic) ? IMAGE_VDI
+                                                  : IMAGE_RAW;
     }
+    return 0;
+}
+
+static int open_vdi(struct image_node *n, struct error *err)
+{
+    struct vdi *vdi;
+    int r = vdi_open(&vdi, n->file, &n->size, err);
+
+    if (r < 0)
+        return r;
+    n->driver = &vdi_driver;
+    n->driver_state = vdi;
     return 0;
 }
 
@@ -100,9 +119,11 @@ static int open_node(struct image_node **out, const char *path, const char *form
         n->file = NULL;
         return r;
     }
-    r = find_format(n, format, err);
+    r = find_format(n, format, top && o->drivers, err);
     if (!r && n->format == IMAGE_QCOW2)
         r = read_header(n, err);
+    else if (!r && n->format == IMAGE_VDI)
+        r = open_vdi(n, err);
     else if (!r) /* shown in whole sectors, as QEMU shows it; past its end reads 0 */
         n->size = (blk_size(n->file) + 511) & ~511ull;
     if (r < 0)
@@ -230,6 +251,8 @@ int chain_close(struct image_node *n)
         int r = n->file ? blk_close(n->file) : 0;
         if (r < 0 && !first)
             first = r;
+        if (n->driver)
+            n->driver->close(n->driver_state);
         free(n->header);
         free(n->header_cluster);
         free(n);

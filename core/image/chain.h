@@ -22,6 +22,7 @@ struct chain_options {
         no_backing; /* open the top alone, unallocated reads as zeros (img map, check) */
     bool no_repair;      /* opened for write, a dirty image or one with stale features
                               is an error instead of being put right first */
+    bool drivers;        /* the top may be of a format whose driver blocks: vdi */
     const char *format;  /* of the top: "raw", "qcow2"; NULL: probe by magic */
     const char *filters; /* for the top file (aio.h) */
 };

@@ -9,14 +9,17 @@
 
 struct blk_file;
 struct qcow2_header;
+struct blocking_driver;
 
-enum image_format { IMAGE_RAW, IMAGE_QCOW2 };
+enum image_format { IMAGE_RAW, IMAGE_QCOW2, IMAGE_VDI };
 struct image_node {
     struct blk_file *file;
     enum image_format format;
     uint64_t size;               /* of the disk it shows, bytes */
     struct qcow2_header *header; /* qcow2: parsed */
     void *header_cluster;        /* qcow2: cluster_size bytes, as in the file */
+    const struct blocking_driver *driver; /* vdi: what works on it; NULL: others */
+    void *driver_state;
     bool write;
     struct image_node *backing; /* NULL: none */
 };

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/block/blocking.h"
+
 /* A backing file is read only and mapped once per cluster copied; it does with less. */
 #define BACKING_CACHE ((size_t)1 << 20) /* bytes */
 
@@ -30,8 +32,14 @@ static int open_core(struct node *node, const struct image_node *in,
 
 int nodes_open(struct node **nodes, unsigned *count, size_t guard_size,
                struct strategy_image *image, const struct strategy_options *so,
-               struct error *err)
+               bool wraps, struct error *err)
 {
+    if (so->top->driver && !wraps)
+        return error_set(
+            err, -ENOTSUP,
+            "%s: the %s driver blocks; coroutines:lock=big (or big-held, or "
+            "serialize) runs it in coroutines",
+            blk_path(so->top->file), so->top->driver->name);
     uint64_t end = so->top->size;
     unsigned n = 0;
     for (const struct image_node *in = so->top; in; in = in->backing)
@@ -55,7 +63,7 @@ int nodes_open(struct node **nodes, unsigned *count, size_t guard_size,
     }
     node = *nodes;
     for (const struct image_node *in = so->top; in; in = in->backing, node++) {
-        int ret = in->format == IMAGE_RAW ? 0 : open_core(node, in, so, err);
+        int ret = in->format == IMAGE_QCOW2 ? open_core(node, in, so, err) : 0;
         if (ret < 0)
             return ret;
     }

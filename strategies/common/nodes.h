@@ -27,9 +27,10 @@ struct where { /* guest bytes, found */
 
 /* Fills *nodes, the top first, *count of them, each with a zeroed guard of guard_size
  * bytes and a core ready for qcow2_load(); also on error, for nodes_free(). A request
- * has at most one ticket at a time in each core. 0 or -errno with err. */
+ * has at most one ticket at a time in each core. 0 or -errno with err: a format whose
+ * driver blocks is refused, unless the strategy `wraps` such drivers. */
 int nodes_open(struct node **nodes, unsigned *count, size_t guard_size,
-               struct strategy_image *, const struct strategy_options *,
+               struct strategy_image *, const struct strategy_options *, bool wraps,
                struct error *err);
 void nodes_free(struct node *, unsigned count);
 

@@ -49,12 +49,12 @@ int co_open(struct strategy_image **out, const struct strategy_options *so,
     int ret = co_configure(image, so, err);
     if (ret == 0)
         ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
-                         image, so, err);
+                         image, so, image->driver != NULL, err);
     if (ret == 0)
         ret = guests_open(&image->guests, so->loop, so->depth,
                           sizeof(struct co_request), err);
     open_guards(image);
-    if (ret == 0 && !image->nodes->core)
+    if (ret == 0 && !image->nodes->core && !image->driver)
         image->lock = &co_no_lock; /* raw: there is nothing to guard */
     if (ret == 0)
         ret = guests_run_alone(&image->guests, GUESTS_OPENING, image, co_submit);
@@ -146,12 +146,14 @@ int co_run(struct co_request *r)
     const struct guest_req *g = r->guest;
     if (image->guests.state == GUESTS_OPENING)
         return co_load(r);
-    if (image->guests.state == GUESTS_CLOSING)
+    if (image->guests.state == GUESTS_CLOSING && !image->driver)
         return top->core && image->writable ? co_close_sync(r) : 0;
 
     int ret = guest_check(g, top->end, image->writable, !top->core);
     if (ret < 0 || guest_is_empty(g))
         return ret;
+    if (image->driver)
+        return co_wrapped(r);
     if (!top->core) {
         host_raw(&r->aio, g, top->file);
         return co_transfer(r);

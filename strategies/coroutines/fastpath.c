@@ -94,7 +94,7 @@ bool co_fast(struct co_request *r)
     struct strategy_image *image = r->image;
     struct node *top = image->nodes;
     const struct guest_req *g = r->guest;
-    if (!image->fast || image->guests.state != GUESTS_RUNNING)
+    if (!image->fast || image->driver || image->guests.state != GUESTS_RUNNING)
         return false;
     int ret = guest_check(g, top->end, image->writable, !top->core);
     if (ret < 0 || guest_is_empty(g))

@@ -80,6 +80,10 @@ struct strategy_image {
     bool through, writable, fast;
     struct error *err; /* of opening */
 
+    const struct blocking_driver
+        *driver; /* wrapper.c: of the top; NULL: it has a core */
+    void *driver_state;
+
     const struct co_lock *lock;
     unsigned keeps;                          /* as set; a set of enum co_wait */
     struct co_mutex mutex;                   /* serialize, big, big-held */
@@ -92,7 +96,7 @@ struct strategy_image {
     struct strategy_stats stats;
 };
 
-/* settings.c, and what is behind it: locks.c, runtime.c, fastpath.c */
+/* settings.c, and what is behind it: locks.c, runtime.c, fastpath.c, wrapper.c */
 extern const struct setting co_settings[];
 extern const struct strategy_way co_ways[];
 /* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
@@ -103,6 +107,7 @@ extern const struct co_lock co_no_lock;
 const struct co_lock *co_find_lock(const char *settings);
 int co_use_runtime(struct strategy_image *, const char *settings, struct error *);
 void co_restore_runtime(struct strategy_image *);
+int co_wrapped(struct co_request *); /* runs a driver that blocks */
 /* Outside coroutines. false: the request is one for a coroutine. */
 bool co_fast(struct co_request *);
 void co_pay(struct co_request *); /* fast.owes, with the lock; in its coroutine */

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#include "core/block/blocking.h"
+
 const struct setting co_settings[] = {
     {"lock", "comutex|serialize|big|big-held|rwlock|entry|none", "comutex",
      "what guards the metadata"},
@@ -53,6 +55,12 @@ static int configure_lock(struct strategy_image *image, const char *settings,
     image->keeps = lock->keeps;
     if (lock->optional && !metadata)
         image->keeps &= ~(unsigned)CO_WAIT_METADATA;
+    if (image->driver && (lock->optional || !lock->keeps))
+        return error_set(
+            err, -EINVAL,
+            "setting \"lock\": the %s driver blocks where it does metadata "
+            "I/O; lock=big, big-held or serialize runs it in coroutines",
+            image->driver->name);
     if (none && !lock->optional && lock->keeps)
         return error_set(
             err, -EINVAL,
@@ -77,6 +85,10 @@ int co_configure(struct strategy_image *image, const struct strategy_options *so
                  struct error *err)
 {
     int ret = settings_check(co_settings, so->settings, err);
+    if (so->top) {
+        image->driver = so->top->driver;
+        image->driver_state = so->top->driver_state;
+    }
     if (ret == 0)
         ret = configure_lock(image, so->settings, err);
     if (ret == 0)

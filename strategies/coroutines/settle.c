@@ -132,6 +132,8 @@ int co_owed(struct co_request *r, struct node *node)
 /* Is the aio the guest's data, or something that has to be read for that? */
 static enum co_wait transferred(const struct co_request *r)
 {
+    if (r->aio.metadata)
+        return CO_WAIT_METADATA;
     if (r->aio.op != AIO_READ)
         return CO_WAIT_DATA;
     bool copies = r->guest->op != GUEST_READ;
@@ -142,10 +144,11 @@ static enum co_wait transferred(const struct co_request *r)
 int co_transfer(struct co_request *r)
 {
     enum co_wait why = transferred(r);
-    if (r->cancelled)
+    bool metadata = r->aio.metadata; /* a driver's; never cancelled half way */
+    if (r->cancelled && !metadata)
         return -ECANCELED;
     give(r, NULL, why);
-    r->transfers = true;
+    r->transfers = !metadata;
     int ret = io(r);
     r->transfers = false;
     take(r, NULL, why);

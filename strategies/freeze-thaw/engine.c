@@ -45,7 +45,7 @@ int ft_open(struct strategy_image **out, const struct strategy_options *so,
     int ret = ft_configure(image, so, err);
     if (ret == 0)
         ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
-                         image, so, err);
+                         image, so, false, err);
     if (ret == 0)
         ret = guests_open(&image->guests, so->loop, so->depth,
                           sizeof(struct ft_request), err);

@@ -79,7 +79,7 @@ int tp_open(struct strategy_image **out, const struct strategy_options *so,
     int ret = tp_configure(image, so, err);
     if (ret == 0)
         ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
-                         image, so, err);
+                         image, so, false, err);
     if (ret == 0)
         ret = guests_open(&image->guests, so->loop, so->depth,
                           sizeof(struct tp_request), err);

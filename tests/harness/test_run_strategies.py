@@ -92,6 +92,20 @@ class Strategies(OnImages):
                         status=1)  # it holds data now
                 os.unlink(image)
 
+    @unittest.skipUnless(shutil.which('qemu-img'), 'no qemu-img')
+    def test_a_vdi_image_is_found_out_and_run_by_the_wrapper(self):
+        image = self.path('disk.vdi')
+        subprocess.run(['qemu-img', 'create', '-q', '-f', 'vdi', image, '16M'], check=True)
+        args = ('--image', image, '--rw=randwrite', '--iodepth=8', '--number_ios=400')
+        report = run_json(*args, '--strategy=coroutines:lock=big', '--verify=crc32c')
+        self.assertEqual(report['jobs'][0]['verify']['bad'], 0)
+        subprocess.run(['qemu-img', 'check', '-q', image], check=True, timeout=30)
+        held = asyncow('run', *args, '--strategy=coroutines:lock=big', status=1)
+        self.assertIn('holds data', held.stderr)
+        for strategy in sorted(FOUR):
+            refused = asyncow('run', *args, '--allow-write', '--strategy', strategy, status=1)
+            self.assertIn('vdi driver blocks', refused.stderr)
+
     def test_simulation_is_the_same_again(self):
         args = ('run', '--image', self.image, '--strategy=all', '--engine=sim', '--trials=2',
                 '--rw=randrw', '--iodepth=8', '--fsync=5', '--no-manifest-host', '--stall',

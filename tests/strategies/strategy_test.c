@@ -76,6 +76,7 @@ void world_open(struct world *w)
         .allow_backing = true,
         .format = w->format,
         .filters = w->filters,
+        .drivers = true,
     };
     if (chain_open(&w->top, path, &co, &err) < 0)
         fail_msg("%s", err.msg);
@@ -106,8 +107,8 @@ int world_close(struct world *w)
 void world_verify(struct world *w)
 {
     assert_int_equal(world_close(w), 0);
-    if (!strcmp(w->format, "qcow2"))
-        shell("qemu-img check top.qcow2");
+    if (strcmp(w->format, "raw") != 0)
+        shell("qemu-img check top.%s", w->format);
     shell("qemu-img convert -O raw top.%s seen.raw", w->format);
     uint8_t *seen = malloc(w->size);
     FILE *f = fopen("seen.raw", "rb");
