@@ -1,3 +1,4 @@
+/* The measured process, and the parent that waits for it: trial.h. */
 #include "harness/trial.h"
 
 #include <errno.h>
@@ -95,6 +96,33 @@ static void add_reason(struct error *err, const struct strategy_stats *s)
                  "; writing metadata failed before, so nothing more is written");
 }
 
+/* What is read back after the load, and the verdict on it; ret: how the load ended. */
+static int read_back(struct load *l, const struct job *j, struct result *r, int ret,
+                     struct error *err)
+{
+    if (!ret && j->verify && j->do_verify && j->rw.write && !r->load->interrupted) {
+        ret = load_verify(l, r->verify_load);
+        if (ret < 0 && ret != -EILSEQ)
+            error_set(err, ret, "verify: %s", r->verify_load->error_text);
+    }
+    if (load_verified(l)) {
+        r->verify = *load_verified(l);
+        r->verify.last = NULL;
+        if (r->verify.bad)
+            ret = error_set(err, -EILSEQ,
+                            "verify: %llu of %llu blocks are bad; first: %s",
+                            (unsigned long long)r->verify.bad,
+                            (unsigned long long)r->verify.checked, r->verify.first_bad);
+    }
+    if (!ret && j->verify_content) {
+        ret = load_content(l, &r->content_crc);
+        r->content = !ret;
+        if (ret < 0)
+            error_set(err, ret, "verify-content: %s", strerror(-ret));
+    }
+    return ret;
+}
+
 /* The load, and what is read back after it. */
 static int run_load(struct session *s, const struct trial *t, const struct job *j,
                     struct shared *shared, struct result *r, struct error *err)
@@ -138,26 +166,7 @@ static int run_load(struct session *s, const struct trial *t, const struct job *
         error_set(err, ret, "%s", r->load->error_text);
         add_reason(err, &r->counters.strategy);
     }
-    if (!ret && j->verify && j->do_verify && j->rw.write && !r->load->interrupted) {
-        ret = load_verify(l, r->verify_load);
-        if (ret < 0 && ret != -EILSEQ)
-            error_set(err, ret, "verify: %s", r->verify_load->error_text);
-    }
-    if (load_verified(l)) {
-        r->verify = *load_verified(l);
-        r->verify.last = NULL;
-        if (r->verify.bad)
-            ret = error_set(err, -EILSEQ,
-                            "verify: %llu of %llu blocks are bad; first: %s",
-                            (unsigned long long)r->verify.bad,
-                            (unsigned long long)r->verify.checked, r->verify.first_bad);
-    }
-    if (!ret && j->verify_content) {
-        ret = load_content(l, &r->content_crc);
-        r->content = !ret;
-        if (ret < 0)
-            error_set(err, ret, "verify-content: %s", strerror(-ret));
-    }
+    ret = read_back(l, j, r, ret, err);
     s->module.table->drain_begin(s->image);
     s->module.table->drain_end(s->image);
     load_destroy(l);
