@@ -1,3 +1,4 @@
+/* The measurements of one cell: a stream, batches, a few traced calls. bench.h. */
 #include "harness/bench.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Rows measured, printed, and written as JSON: bench_rows.h. */
 #include "harness/bench_rows.h"
 
 #include <stdio.h>

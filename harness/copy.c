@@ -1,3 +1,4 @@
+/* Reflinked if the file system can; else copied, hole by hole. copy.h. */
 #include "harness/copy.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* The table, and the instruction where there is one: crc32c.h. */
 #include "harness/crc32c.h"
 
 #include <stdbool.h>

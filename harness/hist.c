@@ -1,3 +1,4 @@
+/* What is not done for each request: buckets' bounds, merging, percentiles. hist.h. */
 #include "harness/hist.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* The chain opened for reading, described, and searched for data: imageinfo.h. */
 #include "harness/imageinfo.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Records read, and put into the order asked for: iolog.h. */
 #include "harness/iolog.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* From /proc, /sys and the clock of the machine: machine.h. */
 #include "harness/machine.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Finding, opening and checking strategy modules: module.h. */
 #include "harness/module.h"
 
 #include <dirent.h>

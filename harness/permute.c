@@ -1,3 +1,4 @@
+/* Picks the bijection of a pass; permute.h walks it. */
 #include "harness/permute.h"
 
 #include "harness/rng.h"

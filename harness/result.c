@@ -1,3 +1,4 @@
+/* The JSON of what was measured, in the shape that README.md documents. result.h. */
 #include "harness/result.h"
 
 #include <stdlib.h>

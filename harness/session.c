@@ -1,3 +1,4 @@
+/* Built up in the order of the struct, taken down in the opposite one: session.h. */
 #include "harness/session.h"
 
 #include <errno.h>

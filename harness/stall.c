@@ -1,3 +1,4 @@
+/* The two measures, each a callback of the loop: stall.h. */
 #include "harness/stall.h"
 
 static void turned(void *opaque, uint64_t busy_ns)

@@ -1,3 +1,4 @@
+/* Medians, bootstrap, Student's t: stats.h. */
 #include "harness/stats.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* A tracer that steps through every thread of its child: syscalls.h. */
 #include "harness/syscalls.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Two sides, the virtual CPU's and the loop's, and a queue each way: vcpu.h. */
 #include "harness/vcpu.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* The table of last writes, headers, and judging what is read: verify.h. */
 #include "harness/verify.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Offsets and directions, one request after the other: workload.h. */
 #include "harness/workload.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Sentences, cut off rather than too long: error.h. */
 #include "core/env/error.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* The cache of the disk, and the images that it may leave: crash.h. */
 #include "tests/crash/crash.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* An image in memory, checked, read and compared: inspect.h. */
 #include "tests/crash/inspect.h"
 
 #include <assert.h>

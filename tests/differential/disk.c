@@ -1,3 +1,4 @@
+/* Chain, loop and module, opened and closed: disk.h. */
 #include "tests/differential/disk.h"
 
 #include <assert.h>

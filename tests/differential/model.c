@@ -1,3 +1,4 @@
+/* Sectors and the values on top of them: model.h. */
 #include "tests/differential/model.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Images, random requests, and what must come of them: guest.h. */
 #include "tests/qcow2/guest.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* The file, the requests and their scheduler: world.h. */
 #include "tests/qcow2/world.h"
 
 #include <assert.h>
