@@ -1,6 +1,6 @@
 /*
- * What an I/O costs on the raw path, that is the loop and an engine without any strategy:
- * one cell of `asyncow microbench engine`.
+ * What an I/O costs on the raw path, that is the loop and an engine without any
+ * strategy: one cell of `asyncow microbench engine`.
  *
  * Each measurement is a process of its own, on a file that was put into its state just
  * before: pools and memory of one are not the next one's.
@@ -30,8 +30,9 @@ struct bench_cell {
 
 struct bench_cost {
     double ns, cpu_ns; /* a request: wall, and CPU of all threads */
-    /* Of batches of depth requests: how long the loop's thread was held up by submitting
-     * them, and that as a share of the time until all were done. 1: it is synchronous. */
+    /* Of batches of depth requests: how long the loop's thread was held up by
+     * submitting them, and that as a share of the time until all were done. 1: it is
+     * synchronous. */
     double submit_ns, submit_share;
     double calls; /* system calls a request */
 };
@@ -48,8 +49,8 @@ int bench_calls(const struct bench_cell *, struct bench_cost *, struct error *);
 /* fio's name of the engine, or NULL: it has none. */
 const char *bench_fio_engine(const char *engine);
 bool bench_fio_there(void);
-/* The same job under fio: nanoseconds a request. batched: submits and reaps as many at a
- * time as there are; else one by one, as it comes. Only existing files. */
+/* The same job under fio: nanoseconds a request. batched: submits and reaps as many at
+ * a time as there are; else one by one, as it comes. Only existing files. */
 int bench_fio(const struct bench_cell *, bool batched, double *ns, struct error *);
 
 #endif

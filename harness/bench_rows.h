@@ -1,8 +1,9 @@
 /*
- * Rows of `asyncow microbench engine`: a cell's trials, as a line of the table or as JSON.
+ * Rows of `asyncow microbench engine`: a cell's trials, as a line of the table or as
+ * JSON.
  *
- * Trials are interleaved: each round measures ours, then fio as it comes, then fio batched,
- * so that what the machine does meanwhile falls on all.
+ * Trials are interleaved: each round measures ours, then fio as it comes, then fio
+ * batched, so that what the machine does meanwhile falls on all.
  */
 #ifndef HARNESS_BENCH_ROWS_H
 #define HARNESS_BENCH_ROWS_H

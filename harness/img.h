@@ -1,6 +1,6 @@
 /*
- * `asyncow img`: what its subcommands share. Option names, JSON shapes and exit codes are
- * qemu-img's for what is covered; what is not is refused by name.
+ * `asyncow img`: what its subcommands share. Option names, JSON shapes and exit codes
+ * are qemu-img's for what is covered; what is not is refused by name.
  */
 #ifndef ASYNCOW_IMG_H
 #define ASYNCOW_IMG_H

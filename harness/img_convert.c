@@ -32,7 +32,8 @@ static bool is_zero(const uint8_t *p, uint64_t len)
     return !len || (!p[0] && !memcmp(p, p + 1, len - 1));
 }
 
-/* How many bytes from p on are all zero, or all to be written; in units of c->sparse. */
+/* How many bytes from p on are all zero, or all to be written; in units of
+ * c->sparse. */
 static uint64_t run_length(const struct conversion *c, const uint8_t *p, uint64_t len,
                            bool *zero)
 {

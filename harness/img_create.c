@@ -96,8 +96,8 @@ static int one_option(const struct img_options *o, struct create_options *c, cha
         o, "unknown option '%s'; 'asyncow img create --help' lists them all", name);
 }
 
-/* Cuts the list in place: NAME=VALUE,NAME=VALUE; ",," is a comma in a value. What it sets
- * points into the list. */
+/* Cuts the list in place: NAME=VALUE,NAME=VALUE; ",," is a comma in a value. What it
+ * sets points into the list. */
 int img_create_option(const struct img_options *o, struct create_options *c, char *list,
                       uint64_t *size, bool *size_given)
 {

@@ -121,7 +121,7 @@ static json_t *gather(const struct img_options *o, const struct image_node *n,
     return j;
 }
 
-/* --- for people -------------------------------------------------------------------- */
+/* --- for people ------------------------------------------------------------------- */
 
 static uint64_t value(const json_t *j, const char *key)
 {

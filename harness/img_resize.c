@@ -1,6 +1,6 @@
 /*
- * `asyncow img resize`: the disk of an image gets another size. What it gains reads zeros;
- * to lose anything takes --shrink.
+ * `asyncow img resize`: the disk of an image gets another size. What it gains reads
+ * zeros; to lose anything takes --shrink.
  */
 #include <inttypes.h>
 #include <stdio.h>

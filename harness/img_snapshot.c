@@ -1,9 +1,9 @@
 /*
- * `asyncow img snapshot`: internal snapshots listed, made, applied and deleted. The list
- * is `img info`'s too.
+ * `asyncow img snapshot`: internal snapshots listed, made, applied and deleted. The
+ * list is `img info`'s too.
  *
- * As in qemu-img, -a takes an id or a name and -d a name alone; -c makes a second one of
- * the same name. Not as in qemu-img: a name that is too long is refused, not cut.
+ * As in qemu-img, -a takes an id or a name and -d a name alone; -c makes a second one
+ * of the same name. Not as in qemu-img: a name that is too long is refused, not cut.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,7 +21,7 @@
 
 enum { NAME_MAX_BYTES = 255 };
 
-/* --- the list ----------------------------------------------------------------------- */
+/* --- the list --------------------------------------------------------------------- */
 
 static void set(json_t *o, const char *key, json_t *value)
 {
@@ -115,7 +115,7 @@ static int list(const struct img_options *o, const struct image_node *n)
     return r;
 }
 
-/* --- changes ------------------------------------------------------------------------ */
+/* --- changes ---------------------------------------------------------------------- */
 
 static const char *verb(enum qcow2_snapshot_op op)
 {
@@ -171,7 +171,7 @@ static int change(struct img_options *o, struct image_node *n,
     return r;
 }
 
-/* --- the command -------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------ */
 
 static int run(struct img_options *o, bool write, enum qcow2_snapshot_op op,
                const char *name)

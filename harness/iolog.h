@@ -19,8 +19,8 @@ struct iolog {
     uint64_t n, len_max;
     uint64_t left_out; /* lines that are no guest's requests: grow, zero, metadata */
 };
-/* 0; or -errno with err: the file, the line, what would be right. Requests behind the end of
- * the disk are an error, too. */
+/* 0; or -errno with err: the file, the line, what would be right. Requests behind the
+ * end of the disk are an error, too. */
 int iolog_read(struct iolog *, const char *path, enum iolog_order, uint64_t disk_size,
                struct error *);
 void iolog_free(struct iolog *);

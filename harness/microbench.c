@@ -1,11 +1,11 @@
 /*
- * asyncow microbench coroutine: what the coroutine runtime itself costs, per back end, with
- * the pool and without.
+ * asyncow microbench coroutine: what the coroutine runtime itself costs, per back end,
+ * with the pool and without.
  *
  * A trial repeats one operation for a fixed time, short enough that most trials see no
- * other program run. Reported are the least and the median of the trials, with the median's
- * 95 % interval, in nanoseconds an operation. The least is what the code costs when nothing
- * disturbs it; the median what it cost here and now.
+ * other program run. Reported are the least and the median of the trials, with the
+ * median's 95 % interval, in nanoseconds an operation. The least is what the code costs
+ * when nothing disturbs it; the median what it cost here and now.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -40,7 +40,7 @@ struct bench {
     json_t *results, *stacks;
 };
 
-/* --- what is measured: each does at least n operations, and says how many ------------ */
+/* --- what is measured: each does at least n operations, and says how many --------- */
 
 static unsigned depth; /* of nesting */
 static struct co_mutex mutex;
@@ -186,7 +186,7 @@ static const struct metric {
 };
 enum { METRICS = sizeof(metrics) / sizeof(metrics[0]) };
 
-/* --- trials -------------------------------------------------------------------------- */
+/* --- trials ----------------------------------------------------------------------- */
 
 /* ns an operation; 0: it failed. */
 static double timed(const struct bench *b, const struct metric *m, uint64_t n,
@@ -221,8 +221,8 @@ static uint64_t calibrate(const struct bench *b, const struct metric *m)
     return n;
 }
 
-/* Fills each; returns how many trials there were: fewer than asked for if they take long. 0:
- * it failed. */
+/* Fills each; returns how many trials there were: fewer than asked for if they take
+ * long. 0: it failed. */
 static unsigned run_trials(const struct bench *b, const struct metric *m, double *each)
 {
     uint64_t n = calibrate(b, m), took, total = 0;
@@ -321,7 +321,7 @@ static int measure_all(struct bench *b)
     return ret;
 }
 
-/* --- the command --------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------ */
 
 static void help(void)
 {

@@ -1,8 +1,9 @@
 /*
- * asyncow microbench engine: what an I/O costs on the raw path, for each engine, direct and
- * buffered, on a file that exists, grows, or was allocated ahead; beside fio.
+ * asyncow microbench engine: what an I/O costs on the raw path, for each engine, direct
+ * and buffered, on a file that exists, grows, or was allocated ahead; beside fio.
  *
- * This is the command: which cells there are. bench_rows.c measures one, bench.c a trial.
+ * This is the command: which cells there are. bench_rows.c measures one, bench.c a
+ * trial.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -53,7 +54,8 @@ static int one_cell(struct bench *b, const struct bench_cell *c, struct bench_ro
     r->has_fio =
         b->rows.fio && c->state == BENCH_EXISTING && bench_fio_engine(c->loop.engine);
     ret = bench_row_measure(&b->rows, r, &err);
-    /* What this machine or file can't do is a row that says so; all else is an error. */
+    /* What this machine or file can't do is a row that says so; all else is an
+     * error. */
     if (ret == -EOPNOTSUPP || ret == -EPERM || ret == -ENOSYS) {
         snprintf(r->error, sizeof(r->error), "%s", err.msg);
         ret = 0;

@@ -101,8 +101,8 @@ static const char *option_at(char **argv, int argc, int *i, char *name, size_t s
     return NULL;
 }
 
-/* What is replayed decides what sort of job it is: whether it writes, how long its longest
- * request is. */
+/* What is replayed decides what sort of job it is: whether it writes, how long its
+ * longest request is. */
 static int look_at_iolog(struct job *j, struct error *err)
 {
     struct iolog log;

@@ -19,8 +19,8 @@ struct session {
 /* path: of the image, the job's own or a copy of it. */
 int session_open(struct session *, struct env *, const struct job *, const char *spec,
                  const char *path, struct error *);
-/* Are the engine's and the filters' names and settings known ones? 0, or -EINVAL with err.
- * Nothing is opened. */
+/* Are the engine's and the filters' names and settings known ones? 0, or -EINVAL with
+ * err. Nothing is opened. */
 int session_check(const struct job *, struct error *);
 /* Drained by the caller. 0 or the first error; closes what is open, in every case. */
 int session_close(struct session *);

@@ -29,8 +29,8 @@ static void on_signal(int number)
     stop_asked = 1;
 }
 
-/* timeout(1) sends SIGTERM to its child and then to the whole group, so that one wish to
- * stop may come more than once. Only a second Ctrl-C is impatience. */
+/* timeout(1) sends SIGTERM to its child and then to the whole group, so that one wish
+ * to stop may come more than once. Only a second Ctrl-C is impatience. */
 void trial_catch_signals(void)
 {
     struct sigaction sa = {.sa_handler = on_signal};
@@ -41,8 +41,8 @@ void trial_catch_signals(void)
     sigaction(SIGINT, &sa, NULL);
 }
 
-/* The same wish reaches a trial from the terminal or the group and from its parent. What
- * is impatient ends the parent, and with it the trial. */
+/* The same wish reaches a trial from the terminal or the group and from its parent.
+ * What is impatient ends the parent, and with it the trial. */
 static void catch_signals_in_trial(void)
 {
     struct sigaction sa = {.sa_handler = on_signal};

@@ -2,8 +2,8 @@
  * The world of 2012: a virtual CPU beside the loop, and one global mutex.
  *
  * The virtual CPU is a thread that computes and, at a steady rate, takes the global
- * mutex: it sees what has completed and hands over what comes next (a guest's driver with
- * its queue). How late it gets the mutex is the stall of the guest.
+ * mutex: it sees what has completed and hands over what comes next (a guest's driver
+ * with its queue). How late it gets the mutex is the stall of the guest.
  *
  *   loop       the loop runs under the mutex and gives it up only to sleep, as QEMU's
  *              main loop did

@@ -31,7 +31,8 @@ enum guest_op {
     /* Internal snapshots of a qcow2 top, in the order of enum qcow2_snapshot_op. Create
      * keeps what was acknowledged before it was submitted and nothing submitted after
      * done(). Apply is run alone: what came before it ends first, what comes after it
-     * waits. Never cancelled once begun. Errors: qcow2_snapshot_step(); -ENOTSUP: raw. */
+     * waits. Never cancelled once begun. Errors: qcow2_snapshot_step(); -ENOTSUP:
+     * raw. */
     GUEST_SNAPSHOT_CREATE,
     GUEST_SNAPSHOT_APPLY,
     GUEST_SNAPSHOT_DELETE,
@@ -101,9 +102,10 @@ struct strategy {
      * inside done(): the request would wait for those behind it in the same turn. */
     void (*drain_begin)(struct strategy_image *);
     void (*drain_end)(struct strategy_image *);
-    /* Moves it to another loop, which may be another thread's: called between drain_begin
-     * and drain_end, on the old loop's thread. From then on all calls are for the new
-     * loop's thread, drain_end and close among them; what still queues up ends there. */
+    /* Moves it to another loop, which may be another thread's: called between
+     * drain_begin and drain_end, on the old loop's thread. From then on all calls are
+     * for the new loop's thread, drain_end and close among them; what still queues up
+     * ends there. */
     void (*attach)(struct strategy_image *, struct loop *);
     void (*stats)(struct strategy_image *, struct strategy_stats *);
     /* Drained by the caller's side (asserted: nothing in flight). Syncs all metadata,

@@ -4,9 +4,9 @@
  *     aio_submit -> align.c -> filters -> aio_to_engine -> gathered | helped
  *     engine_complete -> (rest gathered again) -> completed -> aio_deliver -> done()
  *
- * Only here is it decided whether a transfer is over. Engines report what one system call
- * moved; the rest is submitted again, a read that meets the end of the file is filled
- * with zeros, and an interrupted or refused attempt is repeated.
+ * Only here is it decided whether a transfer is over. Engines report what one system
+ * call moved; the rest is submitted again, a read that meets the end of the file is
+ * filled with zeros, and an interrupted or refused attempt is repeated.
  */
 #include <errno.h>
 #include <string.h>
@@ -66,7 +66,8 @@ void aio_submit(struct loop *loop, struct aio *aio)
 /* ---- pieces ---- */
 
 /* The rest of the vector's entry that moved ends in; or all entries after it, when it
- * ends between two. At most one piece more than there need be, and no copy of the vector. */
+ * ends between two. At most one piece more than there need be, and no copy of the
+ * vector. */
 size_t engine_piece_partial(struct aio *aio, const struct iovec **iov, int *cnt,
                             uint64_t *offset)
 {

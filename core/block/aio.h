@@ -57,8 +57,7 @@ struct aio {
     int verdict;         /* of a filter: the result to give at the end */
     void *align;         /* the alignment layer's tracking node or bounce */
     void *recorded;      /* the record filter's node */
-    uint64_t
-        arrival; /* when it reached the file, among all: see blk_count_arrivals() */
+    uint64_t arrival;    /* in which order at the file: blk_count_arrivals() */
     struct aio *track_next, *track_prev;
     struct loop_bh bh;
     struct loop_timer timer;
@@ -70,7 +69,8 @@ void aio_submit(struct loop *, struct aio *);
  * done must be NULL. */
 int aio_run(struct loop *, struct aio *);
 /* The same for a thread that has I/O in flight on another loop, which doesn't turn
- * meanwhile. -EAGAIN, and nothing done: on a direct file some of that could be in its way. */
+ * meanwhile. -EAGAIN, and nothing done: on a direct file some of that could be in its
+ * way. */
 int aio_run_now(struct loop *, struct aio *);
 /* Asks for an early end: not yet submitted: done with -ECANCELED; in the engine: if it
  * can. done() is called in every case, from a turn. */
@@ -105,10 +105,11 @@ uint64_t blk_size(const struct blk_file *);      /* bytes, now */
 uint64_t blk_allocated(const struct blk_file *); /* bytes of them that take space */
 bool blk_regular(const struct blk_file *);   /* regular file (grows, can be sparse) */
 unsigned blk_align(const struct blk_file *); /* bytes; 1 when buffered */
-/* Blocking helpers for open, close and whole-image work, on a private sync engine (or the
- * simulator), through the same alignment and filters. Not while the calling thread's own
- * loop has writes in flight on the file: a direct file may have to wait for them, and
- * nobody would turn it. 0 or -errno; beyond the end of the file reads zeros. */
+/* Blocking helpers for open, close and whole-image work, on a private sync engine (or
+ * the simulator), through the same alignment and filters. Not while the calling
+ * thread's own loop has writes in flight on the file: a direct file may have to wait
+ * for them, and nobody would turn it. 0 or -errno; beyond the end of the file reads
+ * zeros. */
 int blk_pread(struct blk_file *, uint64_t offset, void *, size_t);
 int blk_pwrite(struct blk_file *, uint64_t offset, const void *, size_t);
 int blk_flush(struct blk_file *);
@@ -117,8 +118,8 @@ int blk_truncate(struct blk_file *, uint64_t size);
 bool blk_is_data(struct blk_file *, uint64_t offset, uint64_t *len);
 
 /* From now on the I/Os of this file get numbers, from 1, in the order in which they are
- * handed to the kernel: aio.arrival, valid in done(). 0: it never got so far, or by threads
- * that are not ours (posix-aio, libuv), where nobody can tell. */
+ * handed to the kernel: aio.arrival, valid in done(). 0: it never got so far, or by
+ * threads that are not ours (posix-aio, libuv), where nobody can tell. */
 void blk_count_arrivals(struct blk_file *);
 
 struct blk_stats { /* since open; counted when submitted to the engine */

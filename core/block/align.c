@@ -1,26 +1,27 @@
 /*
  * Direct files take whole blocks only; callers may ask for anything.
  *
- * What isn't aligned goes through a bounce buffer (bounce.c). A write that covers part of
- * a block reads the block, changes it and writes it back, so no other change of that block
- * may be in flight meanwhile: the part that isn't ours would be lost. Such requests are
- * *exclusive* over their blocks; all other changes (aligned writes, zeroes, discards,
- * growth) are *shared*. Reads need no order, as a rewrite leaves the bytes around it as
- * they are.
+ * What isn't aligned goes through a bounce buffer (bounce.c). A write that covers part
+ * of a block reads the block, changes it and writes it back, so no other change of that
+ * block may be in flight meanwhile: the part that isn't ours would be lost. Such
+ * requests are *exclusive* over their blocks; all other changes (aligned writes,
+ * zeroes, discards, growth) are *shared*. Reads need no order, as a rewrite leaves the
+ * bytes around it as they are.
  *
- * As long as nobody is exclusive, a shared one is only counted (one atomic addition in its
- * loop's own cache line), and reads pay nothing. The first exclusive request turns
- * tracking `on`; then every change is listed under the lock, and the exclusive one starts
- * when those counted before have left (`draining`). A shared one adds to the counter before
- * it looks at `on`, the exclusive one sets `on` before it sums the counters up, both
- * sequentially consistent. After a calm time tracking goes off again.
+ * As long as nobody is exclusive, a shared one is only counted (one atomic addition in
+ * its loop's own cache line), and reads pay nothing. The first exclusive request turns
+ * tracking `on`; then every change is listed under the lock, and the exclusive one
+ * starts when those counted before have left (`draining`). A shared one adds to the
+ * counter before it looks at `on`, the exclusive one sets `on` before it sums the
+ * counters up, both sequentially consistent. After a calm time tracking goes off again.
  *
- * The listed are `active` or `waiting`, first come first served: one waits while anything
- * active, or waiting before it, conflicts (overlaps, and one of the two is exclusive).
+ * The listed are `active` or `waiting`, first come first served: one waits while
+ * anything active, or waiting before it, conflicts (overlaps, and one of the two is
+ * exclusive).
  *
  * A partial block at the end of the file is written whole and cut off again: so an
- * exclusive request that reaches beyond the end excludes everything from its first block
- * to infinity, or the cut could take somebody's growth away.
+ * exclusive request that reaches beyond the end excludes everything from its first
+ * block to infinity, or the cut could take somebody's growth away.
  */
 #include "core/block/align.h"
 

@@ -1,7 +1,7 @@
 /*
- * Drivers written as if I/O blocked: each function returns when what it does is done. Who
- * calls them sees to it that nobody else has to wait for that: a coroutine each, under a
- * mutex (strategies/coroutines/wrapper.c).
+ * Drivers written as if I/O blocked: each function returns when what it does is done.
+ * Who calls them sees to it that nobody else has to wait for that: a coroutine each,
+ * under a mutex (strategies/coroutines/wrapper.c).
  *
  * That is all the driver knows of concurrency: between its entry and its return, and
  * across metadata I/O, it is alone; across data I/O others may come in.
@@ -11,7 +11,8 @@
 #include "core/block/aio.h"
 
 struct blocking_io { /* what a call of the driver does I/O with */
-    /* The file's; the fields as aio.h has them. Returns when it is done: 0 or -errno. */
+    /* The file's; the fields as aio.h has them. Returns when it is done: 0 or
+     * -errno. */
     int (*run)(struct blocking_io *, enum aio_op, uint64_t offset, uint64_t len,
                const struct iovec *, int iovcnt, bool metadata);
     struct iovec *vec; /* scratch, as long as the request's vector */

@@ -2,9 +2,9 @@
  * Requests that a direct file can't take as they are, moved through an aligned buffer.
  *
  * Chunk by chunk, one I/O at a time: a read takes the blocks and copies out; a change
- * reads the blocks it covers in part (at most two, the first and the last), copies in and
- * writes. That nobody else changes those blocks meanwhile is align.c's doing. A partial
- * block at the end of the file is written whole and what is too much cut off.
+ * reads the blocks it covers in part (at most two, the first and the last), copies in
+ * and writes. That nobody else changes those blocks meanwhile is align.c's doing. A
+ * partial block at the end of the file is written whole and what is too much cut off.
  *
  * Buffers are kept on the loop's free list: as many as were ever needed at once.
  */

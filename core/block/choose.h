@@ -1,13 +1,13 @@
 /*
  * Choosing an engine for a file, and saying why. Reads of the file only, never a write.
  *
- * auto: io_uring where it works; linux-aio where it is direct I/O and io_submit was seen
- * not to block; else threads; sync where no thread can be had. Each is tried by reading
- * the file through it, so what is chosen works.
+ * auto: io_uring where it works; linux-aio where it is direct I/O and io_submit was
+ * seen not to block; else threads; sync where no thread can be had. Each is tried by
+ * reading the file through it, so what is chosen works.
  *
  * auto=recipe: the list of Jamie Lokier, qemu-devel, 18 April 2008, as he gave it, its
- * white lists filled in with what was known by then and its successors' names. Linux AIO
- * if all six steps agree; POSIX AIO otherwise.
+ * white lists filled in with what was known by then and its successors' names. Linux
+ * AIO if all six steps agree; POSIX AIO otherwise.
  */
 #ifndef ASYNCOW_CHOOSE_H
 #define ASYNCOW_CHOOSE_H

@@ -1,12 +1,12 @@
 /*
  * Engine io_uring: submission and wait are one system call.
  *
- * submit() only fills the submission ring; the wait() that follows hands it over with the
- * same io_uring_enter that reaps or sleeps. A poll of an eventfd stays in the ring, so
- * wake() ends a sleep. The ring is created disabled and enabled by the thread that turns
- * the loop first: it then belongs to that thread (SINGLE_ISSUER), and the kernel runs
- * completion work only when that thread asks for it (DEFER_TASKRUN, Linux 6.1). Older
- * kernels get the older flags; uring_setup.c has them, and the other settings.
+ * submit() only fills the submission ring; the wait() that follows hands it over with
+ * the same io_uring_enter that reaps or sleeps. A poll of an eventfd stays in the ring,
+ * so wake() ends a sleep. The ring is created disabled and enabled by the thread that
+ * turns the loop first: it then belongs to that thread (SINGLE_ISSUER), and the kernel
+ * runs completion work only when that thread asks for it (DEFER_TASKRUN, Linux 6.1).
+ * Older kernels get the older flags; uring_setup.c has them, and the other settings.
  */
 #include <errno.h>
 #include <poll.h>
@@ -76,7 +76,8 @@ static __attribute__((noinline)) void enable(struct uring *u)
     u->enabled = true;
 }
 
-/* An eventfd, which deferred completions signal too; polling the ring itself misses them. */
+/* An eventfd, which deferred completions signal too; polling the ring itself misses
+ * them. */
 static int uring_fd(struct engine *e, struct error *err)
 {
     struct uring *u = uring_of(e);

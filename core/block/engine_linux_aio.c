@@ -1,12 +1,12 @@
 /*
  * Engine linux-aio: io_submit and the completion ring it maps into our memory.
  *
- * One io_submit per turn takes all that was gathered; the kernel copies the iocbs, so they
- * are the engine's and used again at once. Completions are read off the mapped ring. To
- * sleep, io_getevents; an eventfd that wake() writes is watched by a poll iocb of the same
- * context, so that there is one thing to wait on and one system call to do it. Where the
- * kernel has no poll iocb (before 4.18) completions are counted in a second eventfd and
- * both are polled.
+ * One io_submit per turn takes all that was gathered; the kernel copies the iocbs, so
+ * they are the engine's and used again at once. Completions are read off the mapped
+ * ring. To sleep, io_getevents; an eventfd that wake() writes is watched by a poll iocb
+ * of the same context, so that there is one thing to wait on and one system call to do
+ * it. Where the kernel has no poll iocb (before 4.18) completions are counted in a
+ * second eventfd and both are polled.
  *
  * Ops without an iocb (fallocate) are left to the helper pool.
  */
@@ -21,7 +21,8 @@
 
 #include "core/block/file.h"
 
-/* The head of the ring that io_setup maps; fixed since Linux 2.5, checked by its magic. */
+/* The head of the ring that io_setup maps; fixed since Linux 2.5, checked by its
+ * magic. */
 #define AIO_RING_MAGIC 0xa10a10a1
 struct aio_ring {
     unsigned id, nr;

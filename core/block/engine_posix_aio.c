@@ -1,23 +1,23 @@
 /*
  * Engine posix-aio: aio_read and aio_write of the C library, as QEMU had them in 2008.
  *
- * glibc does them with threads of its own, one request at a time per file descriptor. How
- * many threads is a property of the process, fixed at the first request.
+ * glibc does them with threads of its own, one request at a time per file descriptor.
+ * How many threads is a property of the process, fixed at the first request.
  *
- * A completion is found by asking: sweep() looks at each request in flight, in the order
- * of submission. completion=signal: the library queues a real-time signal for each, whose
- * handler does nothing but wake the loop that the signal names. The kernel refuses such
- * signals once RLIMIT_SIGPENDING of them are queued, so a signal is a hint and never
- * counted, and no sleep with requests in flight is longer than LOST_NS. glibc then also
- * replaces the result of the I/O, which it has done, by EAGAIN (2.36's __aio_notify): the
- * loop repeats it, and the second attempt asks for no signal.
+ * A completion is found by asking: sweep() looks at each request in flight, in the
+ * order of submission. completion=signal: the library queues a real-time signal for
+ * each, whose handler does nothing but wake the loop that the signal names. The kernel
+ * refuses such signals once RLIMIT_SIGPENDING of them are queued, so a signal is a hint
+ * and never counted, and no sleep with requests in flight is longer than LOST_NS. glibc
+ * then also replaces the result of the I/O, which it has done, by EAGAIN (2.36's
+ * __aio_notify): the loop repeats it, and the second attempt asks for no signal.
  * completion=poll: no signals, the wait sweeps until something is done.
  *
  * There is no vectored call. The first entry of a vector goes down; the loop takes that
  * for a short transfer and sends the next one.
  *
- * A late signal may find its engine closed. So what it names is a slot in a table that is
- * never freed; at worst it wakes a loop that has nothing to do.
+ * A late signal may find its engine closed. So what it names is a slot in a table that
+ * is never freed; at worst it wakes a loop that has nothing to do.
  */
 #include <errno.h>
 #include <fcntl.h>

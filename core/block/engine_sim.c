@@ -1,11 +1,11 @@
 /*
  * The sim engine: host I/O in virtual time, on simulated files (sim_file.c).
  *
- * An I/O takes effect, whole, at the moment it completes: until then a write's buffer may
- * not change and a read's has not, which is all that a real device promises. When that
- * moment comes is the latency model's to say; among moments that coincide, and between
- * them and the actors that could run, env_choose decides. So the order of everything is a
- * function of the seed.
+ * An I/O takes effect, whole, at the moment it completes: until then a write's buffer
+ * may not change and a read's has not, which is all that a real device promises. When
+ * that moment comes is the latency model's to say; among moments that coincide, and
+ * between them and the actors that could run, env_choose decides. So the order of
+ * everything is a function of the seed.
  *
  * Models, as --sim-model NAME[:key=value,...]:
  *   zero       completes at once (in a turn to come)
@@ -13,7 +13,8 @@
  *   lognormal  those are medians of an SSD with channels=8; sigma=40 (percent). An I/O
  *              takes the channel that is free first; a flush waits for all of them
  *
- * All arithmetic is in integers, so that every machine and compiler gets the same times.
+ * All arithmetic is in integers, so that every machine and compiler gets the same
+ * times.
  */
 #include "core/block/file.h"
 
@@ -48,7 +49,7 @@ static struct aio *aio_of(struct sim_event *ev)
     return (struct aio *)(void *)((char *)ev - offsetof(struct aio, scratch));
 }
 
-/* --- latency ------------------------------------------------------------------------- */
+/* --- latency ---------------------------------------------------------------------- */
 
 /* 2^x for x in 1/65536, as a factor in 1/65536; x within +-16. Off by 0.3 % at most. */
 static uint64_t exp2_q16(int64_t x)
@@ -102,7 +103,7 @@ static uint64_t finish_ns(struct sim_engine *e, enum aio_op op)
     return *channel;
 }
 
-/* --- parameters ---------------------------------------------------------------------- */
+/* --- parameters ------------------------------------------------------------------- */
 
 /* A number with an optional unit: ns, us, ms or s, in nanoseconds; -EINVAL else. */
 static int parse_value(const char *s, bool time, uint64_t *out)
@@ -196,7 +197,7 @@ static int parse_model(struct sim_params *p, const char *text, struct error *err
     return ret;
 }
 
-/* --- the engine ---------------------------------------------------------------------- */
+/* --- the engine ------------------------------------------------------------------- */
 
 static int sim_probe(const char *path, bool direct, struct error *err)
 {

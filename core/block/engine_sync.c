@@ -1,7 +1,7 @@
 /*
  * Engine sync: every I/O is a blocking system call of the loop's own thread, made while
- * the turn submits; its completion is delivered later in the same turn. What a thread that
- * blocks uses anyway, and the control for everything asynchronous.
+ * the turn submits; its completion is delivered later in the same turn. What a thread
+ * that blocks uses anyway, and the control for everything asynchronous.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -37,7 +37,8 @@ static void sync_close(struct engine *e) { free(e); }
 
 static void sync_submit(struct engine *e, struct aio_queue *q, unsigned max)
 {
-    /* Only what there is now: the rest of a short transfer is queued again at the head. */
+    /* Only what there is now: the rest of a short transfer is queued again at the
+     * head. */
     for (; max && q->head; max--) {
         struct aio *aio = aio_queue_pop(q);
         engine_complete(aio, hostio_run(aio));

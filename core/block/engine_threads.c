@@ -2,14 +2,15 @@
  * Engine threads: a pool of workers that make blocking system calls.
  *
  * With order=fifo there is one queue, and whoever is free takes the oldest I/O, right
- * before its system call: so a sequential stream reaches the file in order, but for what
- * the scheduler does in between (Lokier, qemu-devel, 22 April 2008: "popping a request
- * from QEMU's internal shared queue at the last moment"). With order=bound each I/O is
- * given to a worker when it is submitted, in turn, and the order is the scheduler's.
+ * before its system call: so a sequential stream reaches the file in order, but for
+ * what the scheduler does in between (Lokier, qemu-devel, 22 April 2008: "popping a
+ * request from QEMU's internal shared queue at the last moment"). With order=bound each
+ * I/O is given to a worker when it is submitted, in turn, and the order is the
+ * scheduler's.
  *
  * A turn's batch goes in under one lock and wakes one worker, which wakes the next. A
- * worker posts the finished aio to the loop, which costs no lock, and a system call only
- * when the loop sleeps.
+ * worker posts the finished aio to the loop, which costs no lock, and a system call
+ * only when the loop sleeps.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -2,9 +2,9 @@
  * Host files: opening, closing, counters and the blocking helpers.
  *
  * A blocking helper is an aio run on a private loop (engine sync; sim on a simulated
- * file), so it goes through alignment and filters like everything else, and waits its turn
- * behind what other loops have in flight. The private loops are kept with the file, one
- * per caller at the same time.
+ * file), so it goes through alignment and filters like everything else, and waits its
+ * turn behind what other loops have in flight. The private loops are kept with the
+ * file, one per caller at the same time.
  */
 #include "core/block/file.h"
 
@@ -71,8 +71,8 @@ static int open_real(struct blk_file *f, const char *path, const struct blk_opti
         ret = filelock_take(f->fd, o->write || o->create, path, err);
     if (ret == 0 && o->create && o->truncate && f->regular && ftruncate(f->fd, 0) < 0)
         ret = error_set(err, -errno, "%s: truncate: %s", path, strerror(errno));
-    /* tmpfs doesn't tell io_uring that it never waits for a device, so each I/O would go to
-     * a kernel thread, at three times the cost; O_NONBLOCK tells. */
+    /* tmpfs doesn't tell io_uring that it never waits for a device, so each I/O would
+     * go to a kernel thread, at three times the cost; O_NONBLOCK tells. */
     if (ret == 0 && filealign_is_tmpfs(f->fd))
         fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) | O_NONBLOCK);
     if (ret == 0 && o->direct)

@@ -1,14 +1,15 @@
 /*
  * A host file, as core/block sees it.
  *
- * Everything but the counters and `track` is set by blk_open() and constant afterwards, so
- * any loop and thread may use the file at once.
+ * Everything but the counters and `track` is set by blk_open() and constant afterwards,
+ * so any loop and thread may use the file at once.
  */
 #ifndef ASYNCOW_FILE_H
 #define ASYNCOW_FILE_H
 #include "core/block/loop_int.h"
 
-/* Counters of the loops in one slot. Only the shared last slot needs atomic additions. */
+/* Counters of the loops in one slot. Only the shared last slot needs atomic
+ * additions. */
 struct blk_shard {
     _Atomic uint64_t ios[AIO_OPS], bytes[AIO_OPS], metadata_ios;
     atomic_uint writers; /* in flight that align.c counts but does not track */
@@ -85,10 +86,11 @@ static inline void file_arrives(struct aio *aio)
             atomic_fetch_add_explicit(&f->arrivals, 1, memory_order_relaxed) + 1;
 }
 
-/* filelock.c: the image locks, as QEMU's file-posix takes them. 0, or -errno with err. */
+/* filelock.c: the image locks, as QEMU's file-posix takes them. 0, or -errno with
+ * err. */
 int filelock_take(int fd, bool write, const char *path, struct error *err);
-/* Before close(2): an io_uring that is being torn down in the background may keep the open
- * file, and so its locks, a while longer. */
+/* Before close(2): an io_uring that is being torn down in the background may keep the
+ * open file, and so its locks, a while longer. */
 void filelock_release(int fd);
 
 bool filealign_is_tmpfs(int fd);

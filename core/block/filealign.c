@@ -2,8 +2,8 @@
  * What alignment a direct file wants: asked of the kernel where it knows, else tried.
  *
  * statx (Linux 6.1) knows for the usual file systems and block devices; BLKSSZGET for
- * older kernels' block devices. tmpfs takes O_DIRECT and ignores it. Elsewhere reads tell,
- * but a read of nothing succeeds at any alignment: an empty file counts as 4096.
+ * older kernels' block devices. tmpfs takes O_DIRECT and ignores it. Elsewhere reads
+ * tell, but a read of nothing succeeds at any alignment: an empty file counts as 4096.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -2,13 +2,15 @@
  * Image locks that QEMU's programs see and respect, and the other way round.
  *
  * QEMU (docs/system/images, "disk image file locking") maps permissions to bytes of the
- * file and locks those, with shared OFD locks only: byte 100+i says "I use permission i",
- * byte 200+i says "I don't share permission i". After placing its own, a program tests for
- * the opposite: nobody may use what it doesn't share, nor refuse to share what it uses.
- * Two that conflict both place first and then test, so at least one of them sees it.
+ * file and locks those, with shared OFD locks only: byte 100+i says "I use permission
+ * i", byte 200+i says "I don't share permission i". After placing its own, a program
+ * tests for the opposite: nobody may use what it doesn't share, nor refuse to share
+ * what it uses. Two that conflict both place first and then test, so at least one of
+ * them sees it.
  *
- * A reader uses consistent-read, a writer write and resize too; neither shares write and
- * resize. OFD locks belong to the open file: they go with the last close, a crash included.
+ * A reader uses consistent-read, a writer write and resize too; neither shares write
+ * and resize. OFD locks belong to the open file: they go with the last close, a crash
+ * included.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,25 +1,26 @@
 /*
  * Filters: between the alignment layer and the engine, stacked per file.
  *
- * "delay:read=100us,metadata-read=1ms;fault:op=write,n=3,error=EIO": outermost first. They
- * see what goes to the host, whatever the engine and the loop: also the blocking helpers,
- * and the reads and writes that the alignment layer makes of an unaligned request. One
- * filter serves all loops at once, so its state is atomic.
+ * "delay:read=100us,metadata-read=1ms;fault:op=write,n=3,error=EIO": outermost first.
+ * They see what goes to the host, whatever the engine and the loop: also the blocking
+ * helpers, and the reads and writes that the alignment layer makes of an unaligned
+ * request. One filter serves all loops at once, so its state is atomic.
  *
  * delay: kind=time, ...   kind: any, metadata, data, read, write, flush, discard, zero,
  *     grow, or metadata-read, data-write ...; the more precise wins. time: 100us, or
- *     uniform(50us,200us), or lognormal(200us,0.5) (median, sigma). seed=N. Units: ns, us,
- *     ms, s. from=, to=: only I/O that touches these bytes of the file; 4096, 64k, 1m. In
- *     real time, or in simulation in virtual time.
+ *     uniform(50us,200us), or lognormal(200us,0.5) (median, sigma). seed=N. Units: ns,
+ *     us, ms, s. from=, to=: only I/O that touches these bytes of the file; 4096, 64k,
+ *     1m. In real time, or in simulation in virtual time.
  * throttle: iops=N and bps=N (a second), iops-burst=N, bps-burst=N: what may go at once
  *     after a pause. N: 1000, 64k, 1m.
- * record: file=PATH: a line for each I/O, as filter_record.c says; the file is added to.
- * fault: op=kind, n=3 (the third one, from 1; write=3 says both), times=1 (or forever),
+ * record: file=PATH: a line for each I/O, as filter_record.c says; the file is added
+ * to. fault: op=kind, n=3 (the third one, from 1; write=3 says both), times=1 (or
+ * forever),
  *     from=, to= (those that touch these bytes count, and no others), and what happens:
- *     error=EIO (a name or a number), or short (the first attempt moves half; it goes on),
- *     or torn (half of its sectors are moved, then it fails with error), or stuck=30s
- *     (nothing happens for so long, then it fails with error). Without n it counts only,
- *     until fault_arm().
+ *     error=EIO (a name or a number), or short (the first attempt moves half; it goes
+ *     on), or torn (half of its sectors are moved, then it fails with error), or
+ *     stuck=30s (nothing happens for so long, then it fails with error). Without n it
+ *     counts only, until fault_arm().
  */
 #ifndef ASYNCOW_FILTER_H
 #define ASYNCOW_FILTER_H
@@ -54,12 +55,12 @@ const struct filter_ops *const *filter_list(void); /* NULL at the end */
 extern const struct filter_ops filter_delay, filter_throttle, filter_record,
     filter_fault;
 
-/* For filters: "key=value,key=value(a,b)". Copies the next pair and moves *params behind
- * it. false: no more. value is "" where there is no '='. */
+/* For filters: "key=value,key=value(a,b)". Copies the next pair and moves *params
+ * behind it. false: no more. value is "" where there is no '='. */
 bool filter_param(const char **params, char key[32], char value[96]);
 
-/* Kinds of I/O. A bit is (1 << op) for data, (1 << (op + 8)) for metadata. How precise a
- * name is: 0 any, 1 one of the two halves or one op, 2 both. 0 or -EINVAL. */
+/* Kinds of I/O. A bit is (1 << op) for data, (1 << (op + 8)) for metadata. How precise
+ * a name is: 0 any, 1 one of the two halves or one op, 2 both. 0 or -EINVAL. */
 #define KIND_METADATA_SHIFT 8
 int filter_kind(const char *name, unsigned *bits, unsigned *precision);
 static inline unsigned filter_kind_bit(const struct aio *aio)
@@ -72,7 +73,8 @@ int filter_time(const char *text, uint64_t *ns);
 /* 1000, 64k, 1m. 0 or -EINVAL. */
 int filter_amount(const char *text, double *value);
 
-/* Bytes of a file, from=64k,to=1m. to 0: up to the end. Flushes touch none but the whole. */
+/* Bytes of a file, from=64k,to=1m. to 0: up to the end. Flushes touch none but the
+ * whole. */
 struct filter_range {
     uint64_t from, to;
 };

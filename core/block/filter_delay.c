@@ -1,9 +1,9 @@
 /*
  * delay: holds chosen kinds of I/O back for a fixed or random time before they go on.
  *
- * So their latency is the delay and what is below. Random times come from a counter that
- * is hashed, one draw per delayed I/O: any number of loops may draw at once, and in
- * simulation the same seed gives the same times. What timers and scheduling add is
+ * So their latency is the delay and what is below. Random times come from a counter
+ * that is hashed, one draw per delayed I/O: any number of loops may draw at once, and
+ * in simulation the same seed gives the same times. What timers and scheduling add is
  * measured: asked and realised time are both reported.
  */
 #include <errno.h>

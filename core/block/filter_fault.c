@@ -2,8 +2,8 @@
  * fault: the n-th I/O of a kind fails, is shortened, torn, or gets stuck.
  *
  * It counts what it sees even when it is not armed, so a test first runs a workload to
- * learn how many I/Os it makes and then fails each in turn. Arming again while I/O is in
- * flight is allowed; the count then starts from that moment.
+ * learn how many I/Os it makes and then fails each in turn. Arming again while I/O is
+ * in flight is allowed; the count then starts from that moment.
  */
 #include <errno.h>
 #include <stdatomic.h>

@@ -4,14 +4,14 @@
  *     # asyncow record 2: seq arrival submitted_ns done_ns op kind offset len result
  *     0 1 1200 98000 write data 65536 4096 0
  *
- * One line an I/O, written when it completes; seq is the order in which they came, arrival
- * that in which they were handed to the kernel (-: none, or by threads that aren't ours).
- * Times count from the opening of the file. Lines are added to what is there: each opening
- * (a trial, a backing file) begins with the comment.
+ * One line an I/O, written when it completes; seq is the order in which they came,
+ * arrival that in which they were handed to the kernel (-: none, or by threads that
+ * aren't ours). Times count from the opening of the file. Lines are added to what is
+ * there: each opening (a trial, a backing file) begins with the comment.
  *
- * The I/O's own done() is put aside in a node while it is on its way; nodes are kept and
- * used again. One mutex for all loops, so recording costs something: it is for looking at
- * order and times, not for measuring throughput.
+ * The I/O's own done() is put aside in a node while it is on its way; nodes are kept
+ * and used again. One mutex for all loops, so recording costs something: it is for
+ * looking at order and times, not for measuring throughput.
  */
 #include <errno.h>
 #include <inttypes.h>

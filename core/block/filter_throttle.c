@@ -4,8 +4,8 @@
  *
  * A bucket is a moment: the time at which it would be full again. An I/O moves it on by
  * what it costs and waits until it is no further ahead than the burst. So there is no
- * counting and no timer of the bucket's own, and I/O leaves in the order it came. Flushes
- * and what carries no data cost an I/O and no bytes.
+ * counting and no timer of the bucket's own, and I/O leaves in the order it came.
+ * Flushes and what carries no data cost an I/O and no bytes.
  */
 #include <errno.h>
 #include <stdatomic.h>

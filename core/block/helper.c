@@ -1,7 +1,7 @@
 /*
- * The loop's helper threads: work that would hold the loop up (decompression) and system
- * calls that the engine can't do asynchronously. Started when first needed; in simulation,
- * or when no thread can be had, the work is done in the turn.
+ * The loop's helper threads: work that would hold the loop up (decompression) and
+ * system calls that the engine can't do asynchronously. Started when first needed; in
+ * simulation, or when no thread can be had, the work is done in the turn.
  */
 #include "core/block/hostio.h"
 #include "core/block/loop_int.h"

@@ -8,8 +8,8 @@
  * Turns nest: a callback may run the loop itself to wait for something. So nothing here
  * keeps a list in a local variable; each step takes one entry off the loop's own list.
  *
- * The two worlds differ only in how a loop sleeps: in the engine's wait, or (env_sim) on
- * the loop's gate.
+ * The two worlds differ only in how a loop sleeps: in the engine's wait, or (env_sim)
+ * on the loop's gate.
  */
 #include "core/block/loop_int.h"
 
@@ -199,7 +199,8 @@ static void take_posts(struct loop *loop)
     }
 }
 
-/* An engine that takes nothing is full, or its kernel is: it is asked again next turn. */
+/* An engine that takes nothing is full, or its kernel is: it is asked again next
+ * turn. */
 static void submit(struct loop *loop)
 {
     struct engine *e = loop->engine;
@@ -240,7 +241,8 @@ static unsigned run_callbacks(struct loop *loop)
     if (loop->heap_len)
         ran += timer_run_due(loop);
     take_posts(loop);
-    /* No more than there are now: one that defers itself again waits for the next turn. */
+    /* No more than there are now: one that defers itself again waits for the next
+     * turn. */
     for (bhs = loop->bh_count; bhs && loop->bh_head; bhs--, ran++) {
         struct loop_bh *bh = loop->bh_head;
         loop->bh_head = bh->next;

@@ -5,11 +5,11 @@
  * calls as the engine can, waits if asked and if nothing is ready, then delivers
  * completions, timers, bottom halves and posted work, and runs coroutines made ready.
  * A completion is always delivered from a turn, never from inside aio_submit(); unless
- * inline_completion asks for that. Then aio_submit() hands the I/O down at once, and calls
- * back whatever has completed by then, its own I/O too: to LOOP_INLINE_MAX submissions
- * inside one another, and not inside a coroutine, which can't be entered while it runs;
- * else the next turn does. It is there to be compared: only callers that expect it may use
- * it.
+ * inline_completion asks for that. Then aio_submit() hands the I/O down at once, and
+ * calls back whatever has completed by then, its own I/O too: to LOOP_INLINE_MAX
+ * submissions inside one another, and not inside a coroutine, which can't be entered
+ * while it runs; else the next turn does. It is there to be compared: only callers that
+ * expect it may use it.
  *
  * All calls are for the owning thread, but for loop_post() which any thread may use.
  * Under env_sim a turn called from a simulated thread parks it until something of this
@@ -27,9 +27,9 @@ struct loop;
 
 #define LOOP_INLINE_MAX 8
 
-/* How who waits for one thing (aio_run(), loop_run_until()) sleeps. The last two are what
- * the patches of 2008 did: a select() that ends after a while in any case, on the engine's
- * descriptor or on nothing at all. */
+/* How who waits for one thing (aio_run(), loop_run_until()) sleeps. The last two are
+ * what the patches of 2008 did: a select() that ends after a while in any case, on the
+ * engine's descriptor or on nothing at all. */
 enum loop_waiter { LOOP_WAIT_EVENT, LOOP_WAIT_SELECT, LOOP_WAIT_BLIND };
 
 struct loop_options {
@@ -39,17 +39,14 @@ struct loop_options {
     unsigned batch;   /* most I/Os per submission; 0: no limit */
     unsigned workers; /* pool size, of engines with threads; 0: its default */
     bool libuv;       /* sleeps in a libuv loop, not in the engine's own wait */
-    uint64_t
-        poll_ns; /* looks for completions so long before it sleeps, at most; adapts */
-    bool
-        inline_completion; /* done() may be called from inside aio_submit(): see below */
+    /* Looks for completions so long before it sleeps, at most; adapts. */
+    uint64_t poll_ns;
+    bool inline_completion; /* done() may be called from inside aio_submit(): above */
     enum loop_waiter waiter;
-    uint64_t waiter_ns; /* its bound; 0: 1 ms */
-    uint64_t
-        merge_bytes; /* I/Os side by side go down as one of at most so much; 0: off */
+    uint64_t waiter_ns;    /* its bound; 0: 1 ms */
+    uint64_t merge_bytes;  /* I/Os side by side go down as one of so much; 0: off */
     const char *sim_model; /* sim engine: "fixed", "lognormal" ...; NULL: its default */
-    const char
-        *settings; /* set by loop_create(): behind the colon of engine; or NULL */
+    const char *settings;  /* of the engine, set by loop_create(); or NULL */
 };
 
 /* 0 or -errno with err set ("engine io_uring: ... forbidden by sysctl ..."). */
@@ -60,8 +57,9 @@ struct env *loop_env(struct loop *);
 const char *loop_engine(const struct loop *); /* the engine's name */
 /* What was asked of the engine and isn't to be had here, "" if nothing. */
 const char *loop_notes(const struct loop *);
-/* Tells the engine of memory that much of the I/O will use, so that it can register it with
- * the kernel if that is one of its settings. loop_forget_memory() before it is freed. */
+/* Tells the engine of memory that much of the I/O will use, so that it can register it
+ * with the kernel if that is one of its settings. loop_forget_memory() before it is
+ * freed. */
 void loop_use_memory(struct loop *, void *base, size_t len);
 void loop_forget_memory(struct loop *);
 
@@ -69,8 +67,7 @@ struct loop_stats {
     uint64_t slept, polled; /* waits that slept, and that polling spared */
     uint64_t poll_bound_ns; /* now */
     uint64_t inlined;       /* submissions that completed something inside themselves */
-    uint64_t
-        inline_declined; /* made by a coroutine: its completion would re-enter it */
+    uint64_t inline_declined; /* by a coroutine: its completion would re-enter it */
     unsigned inline_deepest;
     uint64_t merged, carriers; /* I/Os that went down merged, and as how many */
 };
@@ -101,8 +98,8 @@ void loop_timer_arm(struct loop *, struct loop_timer *, uint64_t deadline_ns);
 void loop_timer_cancel(struct loop *, struct loop_timer *);
 
 /* fn(work) runs on a helper thread (in simulation: at once, in virtual time), then
- * done(work) from a turn of the loop. For decompression. Never fails: without threads it
- * runs in the turn. */
+ * done(work) from a turn of the loop. For decompression. Never fails: without threads
+ * it runs in the turn. */
 struct loop_work {
     void (*fn)(struct loop_work *);
     void (*done)(struct loop_work *);
@@ -116,9 +113,9 @@ void loop_work(struct loop *, struct loop_work *);
  * NULL; called after each turn with the nanoseconds from wake-up to going to sleep. */
 void loop_set_turn_probe(struct loop *, void (*fn)(void *opaque, uint64_t busy_ns),
                          void *opaque);
-/* fn, if not NULL, is called before a turn goes to sleep (true) and when it has woken up
- * (false): for a lock that is held while the loop runs. A turn that does not sleep keeps
- * it. */
+/* fn, if not NULL, is called before a turn goes to sleep (true) and when it has woken
+ * up (false): for a lock that is held while the loop runs. A turn that does not sleep
+ * keeps it. */
 void loop_set_sleep_hook(struct loop *, void (*fn)(void *opaque, bool asleep),
                          void *opaque);
 

@@ -2,14 +2,15 @@
  * The loop's inside, for core/block only.
  *
  * An aio is in exactly one place at a time: `gathered` (goes to the engine at the next
- * turn), `helped` (goes to the helper pool then), the engine or a helper, a filter's timer,
- * the alignment layer, or `completed` (done() runs in this or the next turn). `pending`
- * counts them all.
+ * turn), `helped` (goes to the helper pool then), the engine or a helper, a filter's
+ * timer, the alignment layer, or `completed` (done() runs in this or the next turn).
+ * `pending` counts them all.
  *
  * Threads: everything belongs to the loop's own thread but `posted` and `sleeping`. The
- * loop says that it sleeps before it looks at `posted` for the last time; a poster pushes
- * before it looks at `sleeping`. Both in sequentially consistent order, so at least one of
- * the two sees the other, and a wake-up costs a system call only when it is needed.
+ * loop says that it sleeps before it looks at `posted` for the last time; a poster
+ * pushes before it looks at `sleeping`. Both in sequentially consistent order, so at
+ * least one of the two sees the other, and a wake-up costs a system call only when it
+ * is needed.
  */
 #ifndef ASYNCOW_LOOP_INT_H
 #define ASYNCOW_LOOP_INT_H

@@ -2,8 +2,8 @@
  * How a loop sleeps: in the engine's wait, outside it (a libuv loop, ppoll), or on the
  * simulator's gate; and who waits for one thing, as he was told to.
  *
- * Busy polling: before a loop sleeps it looks for completions for a while, which spares the
- * sleep and the wake-up where the device is quick, and costs CPU where it is not.
+ * Busy polling: before a loop sleeps it looks for completions for a while, which spares
+ * the sleep and the wake-up where the device is quick, and costs CPU where it is not.
  *
  * So the bound adapts, as QEMU's does: a wait that a longer bound would have covered
  * doubles it, up to the maximum; one that no allowed bound would have covered sets it

@@ -1,13 +1,15 @@
 /*
- * Merging in the back end: I/Os that wait to be submitted together and lie side by side in
- * the file go down as one, vectored (Liguori, Vargas, qemu-devel, April and May 2008).
+ * Merging in the back end: I/Os that wait to be submitted together and lie side by side
+ * in the file go down as one, vectored (Liguori, Vargas, qemu-devel, April and May
+ * 2008).
  *
- * A group is led by a carrier, an aio of the loop's own that takes the place of its first
- * member; carriers are kept and used again. When one fails, its members are submitted again
- * one by one, so that each gets its own result. Members can't be cancelled any more.
+ * A group is led by a carrier, an aio of the loop's own that takes the place of its
+ * first member; carriers are kept and used again. When one fails, its members are
+ * submitted again one by one, so that each gets its own result. Members can't be
+ * cancelled any more.
  *
- * Only what was gathered for one submission is looked at, and of that only so far ahead, so
- * nothing waits for a neighbour that may come.
+ * Only what was gathered for one submission is looked at, and of that only so far
+ * ahead, so nothing waits for a neighbour that may come.
  */
 #include <errno.h>
 #include <stdlib.h>

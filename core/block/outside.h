@@ -1,10 +1,11 @@
 /*
- * Sleeping outside the engine: descriptors that tell when the loop has something to do, for
- * a loop that is part of another one (libuv), and for waiters that only look now and then.
+ * Sleeping outside the engine: descriptors that tell when the loop has something to do,
+ * for a loop that is part of another one (libuv), and for waiters that only look now
+ * and then.
  *
- * The engine's becomes readable when its wait() would find something; engines that complete
- * by posting have none. `wake` is written by whoever posts. `timer` tells of the nearest
- * timer, to the nanosecond.
+ * The engine's becomes readable when its wait() would find something; engines that
+ * complete by posting have none. `wake` is written by whoever posts. `timer` tells of
+ * the nearest timer, to the nanosecond.
  */
 #ifndef ASYNCOW_OUTSIDE_H
 #define ASYNCOW_OUTSIDE_H

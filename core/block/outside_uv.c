@@ -1,7 +1,7 @@
 /*
- * The loop inside a libuv loop, as an embedding program would have it: every descriptor is
- * a poll handle, a turn's sleep is uv_run(). A handle's callback does nothing; that it ran
- * ends the sleep.
+ * The loop inside a libuv loop, as an embedding program would have it: every descriptor
+ * is a poll handle, a turn's sleep is uv_run(). A handle's callback does nothing; that
+ * it ran ends the sleep.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,18 +1,19 @@
 /*
- * Queues under one mutex; sleepers wait on a futex word instead of a condition variable.
+ * Queues under one mutex; sleepers wait on a futex word instead of a condition
+ * variable.
  *
  * There is one queue that all workers take from, or (bound) one for each of them.
  *
- * A queue's `word` changes under the lock whenever somebody is to wake, and a worker that
- * finds the queue empty reads it under the lock before it sleeps on that value: no wake-up
- * is lost.
+ * A queue's `word` changes under the lock whenever somebody is to wake, and a worker
+ * that finds the queue empty reads it under the lock before it sleeps on that value: no
+ * wake-up is lost.
  *
  * Whoever brings jobs wakes one sleeper, however many jobs they are; a worker that is
  * about to leave some behind wakes the next one first. So the submitter pays for one
- * wake-up per batch, and I/O that is quick (a page in memory) is done by the few that it
- * takes: a quarter less CPU per I/O here than waking as many as there are jobs, and no
- * slower on a disk. A job is taken last of all, right before it runs: two workers that
- * take one after the other reach the kernel in that order, but for a preemption in
+ * wake-up per batch, and I/O that is quick (a page in memory) is done by the few that
+ * it takes: a quarter less CPU per I/O here than waking as many as there are jobs, and
+ * no slower on a disk. A job is taken last of all, right before it runs: two workers
+ * that take one after the other reach the kernel in that order, but for a preemption in
  * between.
  */
 #include "core/block/pool.h"

@@ -13,8 +13,8 @@ struct pool_options {
     /* Each job is given to a worker when it comes, in turn, whether that one is busy or
      * not: how a naive pool does it. Else whoever is free takes the oldest. */
     bool bound;
-    /* Starts with one worker and adds one when all are busy; who finds nothing to do for
-     * so long ends. 0: all workers are there from the start. Not with bound. */
+    /* Starts with one worker and adds one when all are busy; who finds nothing to do
+     * for so long ends. 0: all workers are there from the start. Not with bound. */
     uint64_t idle_ns;
 };
 

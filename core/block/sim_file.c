@@ -2,10 +2,10 @@
  * Simulated files: bytes in memory, by path, in their simulated world.
  *
  * A name that begins with "mem:" exists in memory only and lives as long as its world.
- * Any other names a real file too: its contents show through until they are changed here
- * (pages are read when first touched), and the last close of it writes what changed back,
- * if it was open for writing. In between the real file stays as it was, but for being
- * created or truncated as the open asked.
+ * Any other names a real file too: its contents show through until they are changed
+ * here (pages are read when first touched), and the last close of it writes what
+ * changed back, if it was open for writing. In between the real file stays as it was,
+ * but for being created or truncated as the open asked.
  *
  * No time passes here and nothing waits: engine_sim.c adds that. Real I/O on the file
  * behind blocks the whole world, and costs it nothing.

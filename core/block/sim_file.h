@@ -2,8 +2,8 @@
  * A simulated file's inside: sim_file.c opens and closes it, sim_pages.c has its bytes.
  *
  * Invariants:
- *  1. A page in the table is the truth. A page that isn't there is what the real file has
- *     below `base` bytes, and zero above.
+ *  1. A page in the table is the truth. A page that isn't there is what the real file
+ *     has below `base` bytes, and zero above.
  *  2. A page in the table is the shared page of zeros or memory of its own. What is
  *     beyond the file's size is zero.
  */

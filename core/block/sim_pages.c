@@ -12,7 +12,7 @@
 
 static uint8_t zeros[PAGE]; /* never written */
 
-/* --- the page table ------------------------------------------------------------------ */
+/* --- the page table --------------------------------------------------------------- */
 
 static struct page *slot_of(struct page *table, unsigned bits, uint64_t no)
 {
@@ -136,7 +136,7 @@ static int page_get_for_write(struct sim_file *f, uint64_t no, uint8_t **data)
     return 0;
 }
 
-/* --- reading, writing, zeroing ------------------------------------------------------- */
+/* --- reading, writing, zeroing ---------------------------------------------------- */
 
 static int copy_in(struct sim_file *f, uint64_t offset, const uint8_t *buf, size_t len)
 {
@@ -361,7 +361,8 @@ bool sim_file_is_data(struct sim_file *f, uint64_t offset, uint64_t *len)
         *len = UINT64_MAX - offset;
         return false;
     }
-    /* The answer may end early; some bound keeps a huge sparse file from taking long. */
+    /* The answer may end early; some bound keeps a huge sparse file from taking
+     * long. */
     if (end - no > 1u << 20)
         end = no + (1u << 20);
     bool data = page_is_data(f, no, end, &until);
@@ -371,7 +372,7 @@ bool sim_file_is_data(struct sim_file *f, uint64_t offset, uint64_t *len)
     return data;
 }
 
-/* --- the whole ----------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------- */
 
 int sim_pages_write_back(struct sim_file *f)
 {

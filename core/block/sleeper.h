@@ -1,7 +1,7 @@
 /*
- * Sleeping without a file descriptor: a futex, for engines whose kernel side has nothing
- * to wait for (sync, threads) and for idle workers. The real machine only; the simulated
- * world has its own gates.
+ * Sleeping without a file descriptor: a futex, for engines whose kernel side has
+ * nothing to wait for (sync, threads) and for idle workers. The real machine only; the
+ * simulated world has its own gates.
  */
 #ifndef ASYNCOW_SLEEPER_H
 #define ASYNCOW_SLEEPER_H
@@ -12,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Sleeps while *word == seen, at most timeout_ns (UINT64_MAX: no limit). May wake early. */
+/* Sleeps while *word == seen, at most timeout_ns (UINT64_MAX: no limit). May wake
+ * early. */
 static inline void futex_sleep(atomic_uint *word, unsigned seen, uint64_t timeout_ns)
 {
     struct timespec ts = {.tv_sec = (time_t)(timeout_ns / 1000000000u),

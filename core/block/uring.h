@@ -1,6 +1,6 @@
 /*
- * Engine io_uring's inside: what engine_io_uring.c (I/O) and uring_setup.c (what the kernel
- * has, and what was asked for) share.
+ * Engine io_uring's inside: what engine_io_uring.c (I/O) and uring_setup.c (what the
+ * kernel has, and what was asked for) share.
  */
 #ifndef ASYNCOW_URING_H
 #define ASYNCOW_URING_H

@@ -1,6 +1,6 @@
 /*
- * Setting an io_uring up: each feature is tried, and done without where the kernel lacks
- * it, with a note. What the engine can't do without is an error that says which.
+ * Setting an io_uring up: each feature is tried, and done without where the kernel
+ * lacks it, with a note. What the engine can't do without is an error that says which.
  */
 #include "core/block/uring.h"
 
@@ -26,8 +26,8 @@ struct way {
     const char *setting;
     unsigned flags;
 };
-/* From the newest kernel's to the oldest's; all with the ring disabled at first, so that
- * it belongs to the thread that turns the loop and not to the one that made it. */
+/* From the newest kernel's to the oldest's; all with the ring disabled at first, so
+ * that it belongs to the thread that turns the loop and not to the one that made it. */
 static const struct way ways[] = {
 #ifdef IORING_SETUP_DEFER_TASKRUN
     {"defer", IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |

@@ -1,14 +1,14 @@
 /*
  * Which back end a thread's coroutines use.
  *
- * One at a time: a flow of control is resumed the way it was suspended. So the choice can
- * change only while the thread has no coroutine; other threads take it over when they
- * first use coroutines.
+ * One at a time: a flow of control is resumed the way it was suspended. So the choice
+ * can change only while the thread has no coroutine; other threads take it over when
+ * they first use coroutines.
  *
  * Shadow stacks (x86 CET, ARM GCS): the processor compares every return with a second
- * stack that a program cannot swap at will. On such a thread the first switch would die of
- * SIGSEGV, so all back ends but `thread` refuse. Linux turns them on for programs marked as
- * good for them only; meson.build takes care that this one isn't.
+ * stack that a program cannot swap at will. On such a thread the first switch would die
+ * of SIGSEGV, so all back ends but `thread` refuse. Linux turns them on for programs
+ * marked as good for them only; meson.build takes care that this one isn't.
  */
 #include "core/coroutine/internal.h"
 
@@ -54,7 +54,7 @@ enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
 static _Atomic(const struct co_backend *) chosen;
 
-/* --- shadow stacks ------------------------------------------------------------------- */
+/* --- shadow stacks ---------------------------------------------------------------- */
 
 /* Does the kernel keep one for this thread? (Names from Linux 6.6 and 6.13.) */
 static bool shadow_stack_is_on(void)
@@ -81,7 +81,7 @@ int co_backend_no_shadow_stack(struct error *err)
         "`thread`");
 }
 
-/* --- choice -------------------------------------------------------------------------- */
+/* --- choice ----------------------------------------------------------------------- */
 
 const char *co_backend_name(unsigned i, const char **summary)
 {

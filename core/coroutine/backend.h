@@ -1,9 +1,9 @@
 /*
  * Back ends: how one flow of control is suspended and another resumed.
  *
- * The hand-written switch (switch.h) is built in and called directly where there is one;
- * the others are called through this table. A thread uses one at a time (backend.c).
- * Only core/coroutine includes this.
+ * The hand-written switch (switch.h) is built in and called directly where there is
+ * one; the others are called through this table. A thread uses one at a time
+ * (backend.c). Only core/coroutine includes this.
  */
 #ifndef ASYNCOW_COROUTINE_BACKEND_H
 #define ASYNCOW_COROUTINE_BACKEND_H

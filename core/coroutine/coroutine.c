@@ -2,19 +2,19 @@
  * Coroutines: life cycle, scheduling, worlds.
  *
  * Invariants:
- *  1. All state is per thread; a coroutine's home is its thread (its world's leader), and
- *     is NULL while it has no function to run (ended, in the pool).
+ *  1. All state is per thread; a coroutine's home is its thread (its world's leader),
+ *     and is NULL while it has no function to run (ended, in the pool).
  *  2. caller is set exactly while a coroutine runs or is below the running one in the
  *     chain of enters. The chain ends at the leader.
  *  3. A coroutine is on at most one list (ready, a queue, the pool): listed.
- *  4. A stack's coroutine lives in the stack's own top and is made once: the function at
- *     its bottom, co_main, runs one coroutine after the other, so that reuse needs no
- *     set-up and steady state neither maps nor mallocs.
+ *  4. A stack's coroutine lives in the stack's own top and is made once: the function
+ *     at its bottom, co_main, runs one coroutine after the other, so that reuse needs
+ *     no set-up and steady state neither maps nor mallocs.
  *
  * Who may call: any thread, on its own coroutines only (asserted). A coroutine may be
- * another thread's after it has yielded (co_adopt), so nothing of a thread's may be kept
- * across a switch: co_tls is looked up anew, in functions that aren't inlined, and no
- * switch is followed by anything else.
+ * another thread's after it has yielded (co_adopt), so nothing of a thread's may be
+ * kept across a switch: co_tls is looked up anew, in functions that aren't inlined, and
+ * no switch is followed by anything else.
  */
 #include "core/coroutine/internal.h"
 
@@ -32,7 +32,7 @@
 __thread struct co_state co_tls;
 static __thread struct co thread_leader; /* stays where it is: others point to it */
 
-/* --- the switch with what sanitizers want to know ------------------------------------ */
+/* --- the switch with what sanitizers want to know --------------------------------- */
 
 /* To be called first on the stack switched to. Never inlined: another thread may have
  * left it, and a compiler that keeps the address of co_tls across the switch would take
@@ -116,8 +116,8 @@ __attribute__((noinline, no_sanitize_address)) static void end(struct co *self)
     co_switch(self, to, true);
 }
 
-/* What runs on every stack, from its first switch on. Its frame outlives the fake stacks
- * that ASan throws away as coroutines end. */
+/* What runs on every stack, from its first switch on. Its frame outlives the fake
+ * stacks that ASan throws away as coroutines end. */
 __attribute__((noinline, no_sanitize_address)) void co_main(void)
 {
     struct co *self = co_tls.world.current;
@@ -131,7 +131,7 @@ __attribute__((noinline, no_sanitize_address)) void co_main(void)
     }
 }
 
-/* --- coroutines ---------------------------------------------------------------------- */
+/* --- coroutines ------------------------------------------------------------------- */
 
 struct co *co_create(void (*fn)(void *arg), void *arg)
 {
@@ -193,8 +193,8 @@ void co_wake(struct co *co)
 
 bool co_has_ready(void) { return co_tls.world.ready.head != NULL; }
 
-/* Runs those that are ready now. Those made ready meanwhile are for the next time, so that
- * a coroutine that wakes itself cannot keep the loop from its turn. */
+/* Runs those that are ready now. Those made ready meanwhile are for the next time, so
+ * that a coroutine that wakes itself cannot keep the loop from its turn. */
 bool co_run_ready(void)
 {
     struct co *last = co_tls.world.ready.tail, *co;
@@ -211,7 +211,7 @@ bool co_run_ready(void)
     return true;
 }
 
-/* --- worlds -------------------------------------------------------------------------- */
+/* --- worlds ----------------------------------------------------------------------- */
 
 /* Ends like a coroutine whose caller is the next world. */
 static void world_main(void *opaque)

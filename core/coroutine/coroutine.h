@@ -3,14 +3,15 @@
  *
  * A coroutine belongs to the OS thread that created it, or adopted it since. co_enter()
  * runs it until it yields or returns; co_yield() goes back to whoever entered it. A
- * coroutine that must not be entered at once (the waker is itself in a coroutine, or holds
- * something) is put on the thread's ready list with co_wake() and run by co_run_ready(),
- * which the event loop calls each turn after its callbacks, oldest first.
+ * coroutine that must not be entered at once (the waker is itself in a coroutine, or
+ * holds something) is put on the thread's ready list with co_wake() and run by
+ * co_run_ready(), which the event loop calls each turn after its callbacks, oldest
+ * first.
  *
  * Four back ends: a hand-written switch (x86-64, AArch64), ucontext, sigaltstack, and a
  * thread per coroutine. -Dcoroutine_backend sets which one a program starts with,
- * co_set_backend() another. Stacks have a guard page, are cache-coloured, and pooled per
- * thread, last in first out: steady state maps and mallocs nothing.
+ * co_set_backend() another. Stacks have a guard page, are cache-coloured, and pooled
+ * per thread, last in first out: steady state maps and mallocs nothing.
  */
 #ifndef ASYNCOW_COROUTINE_H
 #define ASYNCOW_COROUTINE_H
@@ -27,22 +28,24 @@ struct error;
 struct co *co_create(void (*fn)(void *arg), void *arg);
 /* asserts: of this thread, not running, not ended, not ready, not asleep in a queue */
 void co_enter(struct co *);
-/* From now on it is this thread's to enter and wake. The caller's lock puts this after its
- * last yield. Code that runs in it must not keep what is a thread's (errno, co_self() of
- * its caller) across a yield. In the end it goes back to the thread that created it, whose
- * stack it has. asserts: not running, on no list, holds none of the locks below */
+/* From now on it is this thread's to enter and wake. The caller's lock puts this after
+ * its last yield. Code that runs in it must not keep what is a thread's (errno,
+ * co_self() of its caller) across a yield. In the end it goes back to the thread that
+ * created it, whose stack it has. asserts: not running, on no list, holds none of the
+ * locks below */
 void co_adopt(struct co *);
 void co_yield (void);     /* asserts: in a coroutine */
 struct co *co_self(void); /* NULL outside */
 static inline bool co_in(void) { return co_self() != NULL; }
-/* Entered by the next co_run_ready() of this thread; the running coroutine may wake itself
- * and yield. asserts: at most once until then. */
+/* Entered by the next co_run_ready() of this thread; the running coroutine may wake
+ * itself and yield. asserts: at most once until then. */
 void co_wake(struct co *);
-/* Runs those that are ready now, once each. false: there was none. Outside coroutines. */
+/* Runs those that are ready now, once each. false: there was none. Outside
+ * coroutines. */
 bool co_run_ready(void);
 bool co_has_ready(void);
 
-/* --- locks: lock.c. All first come, first served; zero-initialised is empty, free --- */
+/* --- locks: lock.c. All first come, first served; zero-initialised is empty, free - */
 
 struct co_queue { /* coroutines asleep, oldest first */
     struct co *head, *tail;
@@ -56,8 +59,8 @@ bool co_mutex_trylock(struct co_mutex *); /* false: taken */
 /* asserts: the owner. The oldest waiter is the owner from now on, and is woken. */
 void co_mutex_unlock(struct co_mutex *);
 
-/* Many share it, or one has it alone. Who waits isn't passed by anyone who came later, of
- * either kind. So do not lock shared what you hold shared: one who waits to be alone
+/* Many share it, or one has it alone. Who waits isn't passed by anyone who came later,
+ * of either kind. So do not lock shared what you hold shared: one who waits to be alone
  * would be between the two, for ever. */
 struct co_rwlock {
     unsigned shared;  /* how many hold it so */
@@ -69,12 +72,13 @@ void co_rwlock_exclusive(struct co_rwlock *); /* not the owner */
 void co_rwlock_unlock(struct co_rwlock *);    /* asserts: held */
 /* From alone to shared; nobody else has it alone in between. */
 void co_rwlock_downgrade(struct co_rwlock *);
-/* From shared to alone. true: at once, nothing came between. false: others shared it too;
- * it was given up and taken anew, last in the queue: what was read may have changed. */
+/* From shared to alone. true: at once, nothing came between. false: others shared it
+ * too; it was given up and taken anew, last in the queue: what was read may have
+ * changed. */
 bool co_rwlock_upgrade(struct co_rwlock *);
 
-/* Sleeps at the tail of q. mutex may be NULL; else it is released in one step with going
- * to sleep and taken again before return. */
+/* Sleeps at the tail of q. mutex may be NULL; else it is released in one step with
+ * going to sleep and taken again before return. */
 void co_queue_wait(struct co_queue *q, struct co_mutex *mutex);
 bool co_queue_wake_one(struct co_queue *q); /* the oldest; false: nobody slept */
 void co_queue_wake_all(struct co_queue *q);
@@ -82,9 +86,9 @@ static inline bool co_queue_empty(const struct co_queue *q) { return !q->head; }
 
 /* --- stacks: stack.c --- */
 
-/* How many idle stacks a thread keeps, this one from now on (it drains what is idle) and
- * others from their first coroutine on. More may stay while they are in use again and
- * again. 0: none, each coroutine maps its own. At first 1024. */
+/* How many idle stacks a thread keeps, this one from now on (it drains what is idle)
+ * and others from their first coroutine on. More may stay while they are in use again
+ * and again. 0: none, each coroutine maps its own. At first 1024. */
 void co_pool_limit(unsigned stacks);
 void co_pool_drain(void); /* unmaps this thread's idle stacks (before thread exit) */
 

@@ -46,8 +46,8 @@ struct co_state { /* of a thread */
     struct co_world world;
     const struct co_backend *other; /* NULL: the one built in, called directly */
 
-    /* Idle stacks, last in first out: the one used last is in the cache. At most batch_max
-     * here, the rest in whole batches; see stack.c. */
+    /* Idle stacks, last in first out: the one used last is in the cache. At most
+     * batch_max here, the rest in whole batches; see stack.c. */
     struct co *pool;
     unsigned pool_n, batch_max;
     struct co *batches;
@@ -63,7 +63,7 @@ struct co_state { /* of a thread */
 extern __thread struct co_state co_tls
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* --- lists --------------------------------------------------------------------------- */
+/* --- lists ------------------------------------------------------------------------ */
 
 static inline void co_queue_push(struct co_queue *q, struct co *co)
 {
@@ -90,7 +90,7 @@ static inline struct co *co_queue_pop(struct co_queue *q)
     return co;
 }
 
-/* --- stacks: stack.c ----------------------------------------------------------------- */
+/* --- stacks: stack.c -------------------------------------------------------------- */
 
 /* The rare ends of the two below. */
 struct co *co_pool_refill(void);

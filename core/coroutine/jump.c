@@ -1,15 +1,15 @@
 /*
  * Two portable back ends. Both switch by sigsetjmp() without the signal mask and
- * siglongjmp(); they differ in how a new stack is entered the first time, which C has no
- * word for:
+ * siglongjmp(); they differ in how a new stack is entered the first time, which C has
+ * no word for:
  *  - ucontext: makecontext() and swapcontext(), there and back. Slow, as they set the
  *    signal mask by a system call; so only once a stack.
  *  - sigaltstack: a signal's handler runs on the new stack, marks it by sigsetjmp() and
  *    returns (Engelschall, Portable Multithreading, 2000). POSIX without ucontext has
  *    nothing else.
  *
- * TSan looks a longjmp's target up in the fibre that jumps. So with it ucontext switches
- * the slow way, and sigaltstack, which has no slow way, is refused.
+ * TSan looks a longjmp's target up in the fibre that jumps. So with it ucontext
+ * switches the slow way, and sigaltstack, which has no slow way, is refused.
  */
 #undef _FORTIFY_SOURCE /* its longjmp takes a switch of stacks for an error */
 #include "core/coroutine/backend.h"
@@ -37,7 +37,7 @@ static __thread struct {
     void (*volatile fn)(void);
 } birth;
 
-/* --- ucontext ------------------------------------------------------------------------ */
+/* --- ucontext --------------------------------------------------------------------- */
 
 static void make_context(ucontext_t *u, char *bottom, char *top, void (*fn)(void))
 {
@@ -93,7 +93,7 @@ const struct co_backend co_backend_ucontext = {
     .change = ucontext_change,
 };
 
-/* --- sigaltstack --------------------------------------------------------------------- */
+/* --- sigaltstack ------------------------------------------------------------------ */
 
 /* Returns into the kernel, which leaves the stack; the frame stays as it is, for nobody
  * else uses this stack, until somebody jumps back into it. */

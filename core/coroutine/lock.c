@@ -2,9 +2,9 @@
  * Mutex, shared/exclusive lock, wait queue. All hand over first come, first served.
  *
  * Whoever gives a lock up makes the next one its holder before that one runs, so nobody
- * can slip in between: a waiter that is woken has the lock. Who waits is never passed by
- * one that came later, of either kind; so nobody starves, and a stream of readers lets the
- * writer in that came before the last of them.
+ * can slip in between: a waiter that is woken has the lock. Who waits is never passed
+ * by one that came later, of either kind; so nobody starves, and a stream of readers
+ * lets the writer in that came before the last of them.
  */
 #include "core/coroutine/internal.h"
 
@@ -15,7 +15,7 @@ static void sleep_in(struct co_queue *q, struct co *self)
     co_yield ();
 }
 
-/* --- mutex --------------------------------------------------------------------------- */
+/* --- mutex ------------------------------------------------------------------------ */
 
 void co_mutex_lock(struct co_mutex *m)
 {
@@ -54,7 +54,7 @@ void co_mutex_unlock(struct co_mutex *m)
         co_wake(m->owner);
 }
 
-/* --- shared/exclusive ---------------------------------------------------------------- */
+/* --- shared/exclusive ------------------------------------------------------------- */
 
 /* Lets in who is next: one that wants to be alone, or all in a row that don't. */
 static void rwlock_admit(struct co_rwlock *l)
@@ -139,7 +139,7 @@ bool co_rwlock_upgrade(struct co_rwlock *l)
     return false;
 }
 
-/* --- queue --------------------------------------------------------------------------- */
+/* --- queue ------------------------------------------------------------------------ */
 
 void co_queue_wait(struct co_queue *q, struct co_mutex *mutex)
 {

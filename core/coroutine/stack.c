@@ -3,18 +3,18 @@
  *
  *     guard page | CO_STACK_BYTES | the coroutine itself, at a colour of its own
  *
- * Without colours the hot words of all stacks would be a power of two apart, in a few sets
- * of the cache.
+ * Without colours the hot words of all stacks would be a power of two apart, in a few
+ * sets of the cache.
  *
- * The pool (Bonwick's magazines and depot, Usenix 2001, for one thread). Idle stacks are
- * taken and put last in first out at the front, co_tls.pool, which holds a batch at most.
- * A full front is put aside as a whole, an empty one replaced by a batch put aside: no
- * step takes longer for there being many, and a program that goes deeper than the pool's
- * limit and comes back, again and again, maps nothing after the first time.
+ * The pool (Bonwick's magazines and depot, Usenix 2001, for one thread). Idle stacks
+ * are taken and put last in first out at the front, co_tls.pool, which holds a batch at
+ * most. A full front is put aside as a whole, an empty one replaced by a batch put
+ * aside: no step takes longer for there being many, and a program that goes deeper than
+ * the pool's limit and comes back, again and again, maps nothing after the first time.
  *
- * What is idle beyond the limit is given back late and slowly: batches that nobody needed
- * for a whole period (counted in turns of the loop and in overflows) are unmapped one
- * stack a step, so that no turn of the loop pays for many.
+ * What is idle beyond the limit is given back late and slowly: batches that nobody
+ * needed for a whole period (counted in turns of the loop and in overflows) are
+ * unmapped one stack a step, so that no turn of the loop pays for many.
  */
 #include "core/coroutine/internal.h"
 
@@ -48,7 +48,7 @@ enum {
 
 static _Atomic unsigned limit = LIMIT_DEFAULT;
 
-/* --- mapping ------------------------------------------------------------------------- */
+/* --- mapping ---------------------------------------------------------------------- */
 
 static void stack_unmap(struct co *co)
 {
@@ -116,7 +116,7 @@ fail:
     return NULL;
 }
 
-/* --- batches ------------------------------------------------------------------------- */
+/* --- batches ---------------------------------------------------------------------- */
 
 static void batch_push(struct co *first, unsigned n)
 {
@@ -230,7 +230,7 @@ void co_pool_limit(unsigned stacks)
     co_pool_use_limit();
 }
 
-/* --- what there is ------------------------------------------------------------------- */
+/* --- what there is ---------------------------------------------------------------- */
 
 static unsigned idle_count(void)
 {

@@ -1,18 +1,19 @@
 /*
  * The hand-written switch: see switch.h.
  *
- * An ordinary function to its caller: it keeps the registers that a callee must keep, on
- * the stack that it leaves. The control words of the FPU (rounding, exception masks) are
- * not among them though the ABI counts them in: they stay the thread's. Saving them costs
- * as much as the rest of the switch, and nothing in this program changes them. A coroutine
- * that does must set them back before it yields (test_coroutine_fpu shows it).
+ * An ordinary function to its caller: it keeps the registers that a callee must keep,
+ * on the stack that it leaves. The control words of the FPU (rounding, exception masks)
+ * are not among them though the ABI counts them in: they stay the thread's. Saving them
+ * costs as much as the rest of the switch, and nothing in this program changes them. A
+ * coroutine that does must set them back before it yields (test_coroutine_fpu shows
+ * it).
  *
- * It returns by a jump, on purpose: the processor predicts a return from the calls it saw
- * last, and those were the other side's. A jump it predicts from where it went before, so
- * a switch costs 3 ns instead of 10. Hence co_enter() and co_yield() end in a tail call of
- * this function: a return of their own would be mispredicted just the same. Shadow stacks
- * forbid such tricks, so the program isn't marked as good for them and backend.c refuses
- * to start where they are on.
+ * It returns by a jump, on purpose: the processor predicts a return from the calls it
+ * saw last, and those were the other side's. A jump it predicts from where it went
+ * before, so a switch costs 3 ns instead of 10. Hence co_enter() and co_yield() end in
+ * a tail call of this function: a return of their own would be mispredicted just the
+ * same. Shadow stacks forbid such tricks, so the program isn't marked as good for them
+ * and backend.c refuses to start where they are on.
  */
 #include "core/coroutine/switch.h"
 

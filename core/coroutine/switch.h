@@ -6,7 +6,8 @@
 #define ASYNCOW_SWITCH_H
 #include <stdint.h>
 
-/* What the switch finds on a suspended stack: this many words, among them where to go. */
+/* What the switch finds on a suspended stack: this many words, among them where to
+ * go. */
 #if defined(__x86_64__)
 /* Six registers, where to go, and under it the address that fn would return to: 0 ends
  * backtraces. The ABI wants that one's place aligned to 16 less 8. */

@@ -1,12 +1,12 @@
 /*
- * A thread per coroutine ("uthreads"): the back end for where no stack may be switched, and
- * the measure of what a stack switch saves.
+ * A thread per coroutine ("uthreads"): the back end for where no stack may be switched,
+ * and the measure of what a stack switch saves.
  *
- * The turn is handed from thread to thread, so that exactly one of them runs. With it goes
- * the state that coroutine.c keeps by thread: to everybody above, all of them are the
- * thread whose coroutines they are. What else code keeps by thread (errno aside) isn't
- * handed on, nor does the kernel take them for one: an io_uring made for one issuer is
- * entered from the loop only.
+ * The turn is handed from thread to thread, so that exactly one of them runs. With it
+ * goes the state that coroutine.c keeps by thread: to everybody above, all of them are
+ * the thread whose coroutines they are. What else code keeps by thread (errno aside)
+ * isn't handed on, nor does the kernel take them for one: an io_uring made for one
+ * issuer is entered from the loop only.
  *
  * After fork() the child has no threads: co_pool_drain() before it.
  */

@@ -2,10 +2,10 @@
  * Several threads' worth of coroutines in one OS thread, for the simulator.
  *
  * To a coroutine its thread is where co_yield() finally goes back to (the leader), who
- * runs now, and the list of those made ready. That is a world. A simulated thread has one
- * of its own, so that code in it may use coroutines as it would in a real thread, and
- * switching between simulated threads switches worlds, wherever in its coroutines each of
- * them is. The pool of stacks is common.
+ * runs now, and the list of those made ready. That is a world. A simulated thread has
+ * one of its own, so that code in it may use coroutines as it would in a real thread,
+ * and switching between simulated threads switches worlds, wherever in its coroutines
+ * each of them is. The pool of stacks is common.
  */
 #ifndef ASYNCOW_WORLD_H
 #define ASYNCOW_WORLD_H
@@ -19,8 +19,9 @@ struct co_world {
     void *arg;
 };
 
-/* A world whose first resumption runs fn(arg) on a pooled stack, outside coroutines. When
- * fn returns the world is over and the one it returned is resumed. 0 or -ENOMEM. */
+/* A world whose first resumption runs fn(arg) on a pooled stack, outside coroutines.
+ * When fn returns the world is over and the one it returned is resumed. 0 or
+ * -ENOMEM. */
 int co_world_create(struct co_world *, struct co_world *(*fn)(void *arg), void *arg);
 /* Suspends the running world into save and resumes load. Returns when someone switches
  * to save. */

@@ -2,10 +2,10 @@
  * Time, chance, order and thread hand-over: the one interface.
  *
  * Nothing else in the project reads a clock, draws a random number, picks between two
- * things that could come in either order, or starts, stops, locks or wakes a thread. Two
- * implementations: env_real() (the machine), and env_sim() (virtual time, one seed; a
- * thread is a coroutine that the scheduler picks at every lock, wait and hand-over). On
- * the second, the same seed gives the same bytes on any machine and compiler.
+ * things that could come in either order, or starts, stops, locks or wakes a thread.
+ * Two implementations: env_real() (the machine), and env_sim() (virtual time, one seed;
+ * a thread is a coroutine that the scheduler picks at every lock, wait and hand-over).
+ * On the second, the same seed gives the same bytes on any machine and compiler.
  *
  * Under env_sim everything runs in one OS thread: the thread that created it is the
  * "root" and drives the world through loop_turn() (core/block/loop.h).
@@ -61,8 +61,7 @@ struct env_ops {
     void (*cond_wait)(struct env *, struct env_cond *, struct env_mutex *);
     void (*cond_signal)(struct env *, struct env_cond *);
     void (*cond_broadcast)(struct env *, struct env_cond *);
-    void (*step)(struct env *,
-                 uint64_t cost_ns); /* simulated CPU cost; real: nothing */
+    void (*step)(struct env *, uint64_t cost_ns);    /* simulated only: CPU used */
     void (*touch)(struct env *, const void *object); /* simulated only */
     void (*destroy)(struct env *);
 };
@@ -100,7 +99,8 @@ static inline void env_touch(struct env *e, const void *object)
     if (e->simulated)
         e->ops->touch(e, object);
 }
-/* fn(arg) runs in a thread of its own. The struct stays put until joined. 0 or -errno. */
+/* fn(arg) runs in a thread of its own. The struct stays put until joined. 0 or
+ * -errno. */
 int env_thread_start(struct env *, struct env_thread *, void (*fn)(void *), void *arg);
 static inline void env_thread_join(struct env *e, struct env_thread *t)
 {

@@ -67,8 +67,8 @@ static int real_thread_start(struct env *env, struct env_thread *t)
     return -pthread_create(&t->real, NULL, real_thread_main, t);
 }
 
-/* pthread calls on objects that are valid can only fail for misuse (relocking, unlocking
- * what one doesn't hold): a programmer's error. */
+/* pthread calls on objects that are valid can only fail for misuse (relocking,
+ * unlocking what one doesn't hold): a programmer's error. */
 static void must(int err)
 {
     assert(err == 0);

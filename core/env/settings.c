@@ -1,6 +1,6 @@
 /*
- * Parsing of settings. Nothing is copied: a name or value is a pointer and a length into
- * the caller's text.
+ * Parsing of settings. Nothing is copied: a name or value is a pointer and a length
+ * into the caller's text.
  */
 #include "core/env/settings.h"
 

@@ -2,9 +2,9 @@
  * Settings of a strategy or an engine: "hold=none,workers=8" against the table that it
  * has. Unknown names and values are refused with the list of those known.
  *
- * A table entry's `values` is either the words it may be, "metadata|none", or a range of
- * whole numbers, "1..64". The default of a range may be a word ("depth"), which then can
- * be given too.
+ * A table entry's `values` is either the words it may be, "metadata|none", or a range
+ * of whole numbers, "1..64". The default of a range may be a word ("depth"), which then
+ * can be given too.
  */
 #ifndef ASYNCOW_SETTINGS_H
 #define ASYNCOW_SETTINGS_H

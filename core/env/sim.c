@@ -5,16 +5,17 @@
  *  1. Exactly one actor is current. Every other one is either on the runnable list or
  *     waits, with wait.what set, in a queue or at a gate whose owner will put it back.
  *  2. An event is idle (slot 0), in the heap (slot: its index), or in the due list.
- *  3. Control changes hands in pick_next() only, and every choice goes through sim_choose_kind().
+ *  3. Control changes hands in pick_next() only, and every choice goes through
+ *     sim_choose_kind().
  *  4. What an actor or event learns of another goes through touch(), a wake-up, or a
  *     queue that its owner announces (sim_push): then the history is complete.
  *
  * A thread mutex isn't handed over: unlock wakes one waiter, and whoever the scheduler
  * runs first takes it, as with POSIX. So every order that a machine allows can come.
  *
- * Choices are laid out so that a chooser that always says 0 is the plainest schedule: the
- * current actor goes on until it waits, then the one that has been runnable longest, then
- * events in the order they were scheduled.
+ * Choices are laid out so that a chooser that always says 0 is the plainest schedule:
+ * the current actor goes on until it waits, then the one that has been runnable
+ * longest, then events in the order they were scheduled.
  */
 #include "core/env/sim_int.h"
 
@@ -39,7 +40,7 @@ static void fire(struct world *w, struct sim_event *ev)
     w->in_event = false;
 }
 
-/* --- the scheduler ------------------------------------------------------------------- */
+/* --- the scheduler ---------------------------------------------------------------- */
 
 static void print_actor(const struct actor *a)
 {
@@ -82,8 +83,8 @@ static void make_runnable(struct world *w, struct actor *a)
     w->runnable[w->runnable_n++] = a;
 }
 
-/* Lets events happen until an actor is picked; that one is current. goes_on: the one that
- * is, which could. */
+/* Lets events happen until an actor is picked; that one is current. goes_on: the one
+ * that is, which could. */
 static struct actor *pick_next(struct world *w, bool goes_on)
 {
     for (;; goes_on = false) {
@@ -205,7 +206,7 @@ static void wake_all(struct world *w, struct env_queue *q, bool told)
     q->head = q->tail = NULL;
 }
 
-/* --- gates and polling --------------------------------------------------------------- */
+/* --- gates and polling ------------------------------------------------------------ */
 
 void sim_gate_wait(struct env *env, struct sim_gate *g, const char *what)
 {
@@ -243,7 +244,7 @@ void sim_poll(struct env *env)
     switch_from(w, w->current, false);
 }
 
-/* --- mutexes, locks and conditions --------------------------------------------------- */
+/* --- mutexes, locks and conditions ------------------------------------------------ */
 
 static void take(struct world *w, struct env_mutex *m)
 {
@@ -358,7 +359,7 @@ static void sim_cond_broadcast(struct env *env, struct env_cond *c)
     point(w);
 }
 
-/* --- threads ------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------- */
 
 static struct co_world *actor_main(void *opaque)
 {
@@ -423,7 +424,7 @@ bool sim_in_thread(struct env *env)
     return w->current != &w->root;
 }
 
-/* --- the rest ------------------------------------------------------------------------ */
+/* --- the rest --------------------------------------------------------------------- */
 
 static uint64_t sim_now_ns(struct env *env) { return world_of(env)->now_ns; }
 static uint64_t sim_env_random(struct env *env)
@@ -434,7 +435,8 @@ uint64_t sim_random(struct env *env) { return splitmix_next(&world_of(env)->late
 uint64_t sim_trace_hash(struct env *env) { return world_of(env)->trace; }
 struct sim_slot *sim_files(struct env *env) { return &world_of(env)->files; }
 
-/* Events that become due wait for the next scheduling point: nobody is disturbed here. */
+/* Events that become due wait for the next scheduling point: nobody is disturbed
+ * here. */
 static void sim_step(struct env *env, uint64_t cost_ns)
 {
     world_of(env)->now_ns += cost_ns;

@@ -19,8 +19,8 @@
  *  - A blocking turn with nothing to do arms an event for its nearest timer and calls
  *    sim_gate_wait(). This is right in the root and in a simulated thread alike: other
  *    actors run, time goes on, and it returns when the gate has been opened.
- *  - A turn that doesn't block calls sim_poll(), so that a loop that polls sees the world
- *    go on too.
+ *  - A turn that doesn't block calls sim_poll(), so that a loop that polls sees the
+ *    world go on too.
  * The caller may be inside a coroutine of its own; the whole actor waits then.
  */
 #ifndef ASYNCOW_SIM_H
@@ -28,17 +28,18 @@
 #include "core/env/env.h"
 
 /* Something that happens at a point in virtual time. fn runs on whatever stack is at
- * hand, like an interrupt at a scheduling point: it may schedule, cancel, open gates and
- * change data, but not wait, lock, or enter a coroutine. Embedded in the caller's own
- * struct; zero-initialised is idle. */
+ * hand, like an interrupt at a scheduling point: it may schedule, cancel, open gates
+ * and change data, but not wait, lock, or enter a coroutine. Embedded in the caller's
+ * own struct; zero-initialised is idle. */
 struct sim_event {
     void (*fn)(struct sim_event *);
     uint64_t when_ns;
     uint64_t seq;  /* private: order of scheduling */
     unsigned slot; /* private: 0: idle */
 };
-/* Fires once, at when_ns (or as soon as possible if that is past). Events due at the same
- * time fire in an order that env_choose picks. An event that is scheduled is moved. */
+/* Fires once, at when_ns (or as soon as possible if that is past). Events due at the
+ * same time fire in an order that env_choose picks. An event that is scheduled is
+ * moved. */
 void sim_schedule(struct env *, struct sim_event *, uint64_t when_ns);
 bool sim_cancel(struct env *, struct sim_event *); /* false: it was idle */
 static inline bool sim_scheduled(const struct sim_event *ev) { return ev->slot != 0; }
@@ -48,13 +49,13 @@ struct sim_gate {
     bool open;
     void *waiter; /* private */
 };
-/* Returns once the gate is open, and shuts it. what: for the deadlock message, a literal
- * such as "loop_turn". */
+/* Returns once the gate is open, and shuts it. what: for the deadlock message, a
+ * literal such as "loop_turn". */
 void sim_gate_wait(struct env *, struct sim_gate *, const char *what);
 void sim_gate_open(struct env *, struct sim_gate *);
 
-/* A scheduling point that costs SIM_POLL_NS of virtual time, so that an actor that polls
- * does not stop the clock. */
+/* A scheduling point that costs SIM_POLL_NS of virtual time, so that an actor that
+ * polls does not stop the clock. */
 #define SIM_POLL_NS 100
 void sim_poll(struct env *);
 
@@ -68,8 +69,8 @@ uint64_t sim_random(struct env *);
 void sim_set_chooser(struct env *, unsigned (*fn)(void *opaque, unsigned n),
                      void *opaque);
 
-/* What is being chosen: while the chooser runs. An actor is the root (0) or a thread, by
- * order of start. */
+/* What is being chosen: while the chooser runs. An actor is the root (0) or a thread,
+ * by order of start. */
 enum sim_kind {
     SIM_NEXT, /* what comes next: the actors that can run, then the events that are due */
     SIM_WAKE, /* which of the actors that wait for one thing is woken */
@@ -98,10 +99,10 @@ void sim_set_watcher(struct env *, void (*fn)(void *opaque, const struct sim_new
 void sim_set_stuck(struct env *, void (*fn)(void *opaque), void *opaque);
 unsigned sim_threads(struct env *); /* that live */
 
-/* The history of what happens (core/env/history.h), for searches that leave out schedules
- * which differ in the order of independent steps only. Kept from now on, from nothing; or
- * not any more. false: no memory. Whoever shares something without a lock says so
- * (env_touch); the rest is known here. */
+/* The history of what happens (core/env/history.h), for searches that leave out
+ * schedules which differ in the order of independent steps only. Kept from now on, from
+ * nothing; or not any more. false: no memory. Whoever shares something without a lock
+ * says so (env_touch); the rest is known here. */
 bool sim_keep_history(struct env *, bool keep);
 bool sim_history_kept(struct env *);
 /* While it is kept: equal in two runs that have done the same so far, in any order that

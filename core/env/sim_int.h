@@ -1,6 +1,7 @@
 /*
- * Inside the simulated world; core/env only. sim.c: actors and the scheduler; sim_event.c:
- * what happens when; sim_search.c: choices and what a search over them wants to know.
+ * Inside the simulated world; core/env only. sim.c: actors and the scheduler;
+ * sim_event.c: what happens when; sim_search.c: choices and what a search over them
+ * wants to know.
  */
 #ifndef ASYNCOW_SIM_INT_H
 #define ASYNCOW_SIM_INT_H

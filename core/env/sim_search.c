@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-/* --- choices ------------------------------------------------------------------------- */
+/* --- choices ---------------------------------------------------------------------- */
 
 unsigned sim_choose_kind(struct world *w, unsigned n, enum sim_kind kind, bool goes_on)
 {
@@ -83,7 +83,7 @@ void sim_set_stuck(struct env *env, void (*fn)(void *opaque), void *opaque)
     w->stuck_opaque = opaque;
 }
 
-/* --- history ------------------------------------------------------------------------- */
+/* --- history ---------------------------------------------------------------------- */
 
 void sim_touch_part(struct env *env, const void *object, uint64_t part, bool write)
 {

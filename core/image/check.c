@@ -4,7 +4,8 @@
  * Repair writes in this order, each durable before the next: misaligned zero clusters
  * dropped; refcounts raised and lowered to the references found (or new refcount blocks
  * and table, then the header); COPIED; the dirty and corrupt bits, last and only when
- * nothing wrong is left. A crash in between leaves an image that the next check repairs.
+ * nothing wrong is left. A crash in between leaves an image that the next check
+ * repairs.
  */
 #include "core/image/check.h"
 
@@ -141,7 +142,8 @@ static int flush(struct check *c)
     return r < 0 ? check_io_error(c, r, "flush", 0) : 0;
 }
 
-/* One round. *again: the refcount structure is new, everything must be looked at anew. */
+/* One round. *again: the refcount structure is new, everything must be looked at
+ * anew. */
 static int round_of(struct check *c, bool may_rebuild, bool *again)
 {
     unsigned repair = c->repair;

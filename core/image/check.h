@@ -1,6 +1,7 @@
 /*
- * Whole-image consistency: what `qemu-img check` finds, and repair. Blocking, streaming:
- * memory is bounded by the refcounts (one counter a host cluster) and one table.
+ * Whole-image consistency: what `qemu-img check` finds, and repair. Blocking,
+ * streaming: memory is bounded by the refcounts (one counter a host cluster) and one
+ * table.
  */
 #ifndef ASYNCOW_CHECK_H
 #define ASYNCOW_CHECK_H
@@ -19,8 +20,8 @@ struct check_result { /* names as in qemu-img's JSON */
         compressed_clusters;
 };
 /* repair: CHECK_REPAIR_* bits; file then is open for write. log (may be NULL) gets a
- * line for each finding, as a person wants to read it. 0: the check ran (see the result);
- * -errno: it could not. */
+ * line for each finding, as a person wants to read it. 0: the check ran (see the
+ * result); -errno: it could not. */
 int image_check(struct blk_file *, unsigned repair, struct check_result *,
                 void (*log)(void *opaque, const char *line), void *opaque,
                 struct error *);

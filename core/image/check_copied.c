@@ -1,6 +1,6 @@
 /*
- * Check: the COPIED bit, set if and only if the refcount is exactly 1, in the active tables
- * alone. After check_compare(), which left in refs what is on disk.
+ * Check: the COPIED bit, set if and only if the refcount is exactly 1, in the active
+ * tables alone. After check_compare(), which left in refs what is on disk.
  */
 #include <inttypes.h>
 

@@ -44,8 +44,8 @@ void check_say(struct check *, const char *fmt, ...)
 /* A corruption, weight times over (a table that so many others share). */
 void check_corrupt(struct check *, uint64_t weight, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* weight references to the clusters of offset..offset+len. False: no such place (counted
- * as a corruption). */
+/* weight references to the clusters of offset..offset+len. False: no such place
+ * (counted as a corruption). */
 int check_ref(struct check *, uint64_t offset, uint64_t len, uint64_t weight,
               bool *inside);
 static inline bool check_aligned(const struct check *c, uint64_t offset)
@@ -64,8 +64,8 @@ struct check_l1 {
 typedef int check_l1_fn(struct check *, const struct check_l1 *, uint32_t index,
                         uint64_t entry);
 int check_each_l1(struct check *, const struct check_l1 *, check_l1_fn *);
-/* How many bytes from offset on, at most len, are a hole in the file: all zero, and read
- * in no time however many there are. */
+/* How many bytes from offset on, at most len, are a hole in the file: all zero, and
+ * read in no time however many there are. */
 uint64_t check_hole_at(struct check *, uint64_t offset, uint64_t len);
 
 int check_walk(struct check *);   /* fills refs but for refcount structures */

@@ -2,9 +2,9 @@
  * Check: a new refcount structure, where the old one is beyond repair in place.
  *
  * It is written whole past the end of the file, made durable, and only then does the
- * header point at it, with one write inside one sector. Until that moment the file is as
- * it was but for its length. What the old structure occupied counts as used in the new
- * one; the check that follows gives it back as leaks.
+ * header point at it, with one write inside one sector. Until that moment the file is
+ * as it was but for its length. What the old structure occupied counts as used in the
+ * new one; the check that follows gives it back as leaks.
  */
 #include <errno.h>
 #include <inttypes.h>

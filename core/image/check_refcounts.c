@@ -2,8 +2,8 @@
  * Check: what the refcounts say, against the references found. Format: "Host cluster
  * management".
  *
- * Repair in place only ever writes refcount blocks whose own place is not in doubt; when
- * it is, check_rebuild.c makes new ones.
+ * Repair in place only ever writes refcount blocks whose own place is not in doubt;
+ * when it is, check_rebuild.c makes new ones.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -130,7 +130,7 @@ int check_refblocks(struct check *c)
     return r;
 }
 
-/* --- comparison ----------------------------------------------------------------------- */
+/* --- comparison ------------------------------------------------------------------- */
 
 static void found_mismatch(struct check *c, struct range *g, uint64_t k, uint64_t disk,
                            uint64_t found, unsigned repair)

@@ -1,5 +1,6 @@
 /*
- * Check: who refers to which cluster. Formats: "Cluster mapping", "Snapshots", "Bitmaps".
+ * Check: who refers to which cluster. Formats: "Cluster mapping", "Snapshots",
+ * "Bitmaps".
  *
  * A table shared by many (snapshots) is read once and counts for as many, so time is
  * bounded by the size of the file whatever the tables say, as long as no two overlap;

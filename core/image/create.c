@@ -150,7 +150,7 @@ int create_check(const struct create_options *o, struct error *err)
     return 0;
 }
 
-/* --- the header -------------------------------------------------------------------- */
+/* --- the header ------------------------------------------------------------------- */
 
 static uint8_t *put_extension(uint8_t *p, uint32_t type, const void *data, uint32_t len)
 {
@@ -214,7 +214,7 @@ static void fill_header(uint8_t *b, const struct create_options *o,
     }
 }
 
-/* --- tables ------------------------------------------------------------------------ */
+/* --- tables ----------------------------------------------------------------------- */
 
 struct table_writer { /* entries, gathered to large writes */
     struct blk_file *file;
@@ -282,7 +282,7 @@ static int write_tables(struct blk_file *f, const struct create_options *o,
     return w.error;
 }
 
-/* --- space ------------------------------------------------------------------------- */
+/* --- space ------------------------------------------------------------------------ */
 
 /* One request through the loop: what the blocking helpers do not offer. */
 static int run_one(struct blk_file *f, struct env *env, enum aio_op op, uint64_t offset,

@@ -1,6 +1,6 @@
 /*
- * Making an empty qcow2 file. Blocking; needs no core: what is in an empty image follows
- * from its size alone.
+ * Making an empty qcow2 file. Blocking; needs no core: what is in an empty image
+ * follows from its size alone.
  */
 #ifndef ASYNCOW_CREATE_H
 #define ASYNCOW_CREATE_H
@@ -34,9 +34,9 @@ struct create_options {
 struct create_options create_defaults(struct env *, uint64_t size);
 /* 0, or -EINVAL with what is wrong with which option. Touches nothing. */
 int create_check(const struct create_options *, struct error *);
-/* Makes the file, over one that may be there (never over one that is in use). The header
- * is written last and makes it valid; on error a regular file is removed. 0 or -errno with
- * err, which begins with the path for all but bad options. */
+/* Makes the file, over one that may be there (never over one that is in use). The
+ * header is written last and makes it valid; on error a regular file is removed. 0 or
+ * -errno with err, which begins with the path for all but bad options. */
 int image_create(const char *path, const struct create_options *, struct error *);
 /* Sets space aside in a file as preallocation falloc or full says. */
 struct blk_file;

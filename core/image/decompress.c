@@ -1,7 +1,7 @@
 /*
- * Compressed clusters: raw deflate (RFC 1951) and zstd (RFC 8878). Pure computation, any
- * thread. The input is from an image: it may be damaged, and goes on after the stream's
- * end with bytes that are not ours.
+ * Compressed clusters: raw deflate (RFC 1951) and zstd (RFC 8878). Pure computation,
+ * any thread. The input is from an image: it may be damaged, and goes on after the
+ * stream's end with bytes that are not ours.
  */
 #include "core/image/decompress.h"
 
@@ -27,8 +27,8 @@ static int inflate_raw(const void *in, size_t in_len, void *out, size_t out_len)
     return left == 0 && (r == Z_STREAM_END || r == Z_BUF_ERROR) ? 0 : -EIO;
 }
 
-/* Frame by frame into the output itself, so that no window is allocated, whatever size a
- * frame claims. */
+/* Frame by frame into the output itself, so that no window is allocated, whatever size
+ * a frame claims. */
 static int unzstd(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
     ZSTD_DCtx *ctx = ZSTD_createDCtx();

@@ -78,8 +78,8 @@ static int bad_entry(const struct layer *l, const char *table, uint64_t guest,
                      blk_path(l->node->file), table, entry, guest);
 }
 
-/* The L2 entry for guest, 0 where there is no table; *span: how many bytes from guest on
- * the table (or its absence) covers, within what is cheap to ask for. */
+/* The L2 entry for guest, 0 where there is no table; *span: how many bytes from guest
+ * on the table (or its absence) covers, within what is cheap to ask for. */
 static int l2_entry(struct layer *l, uint64_t guest, uint64_t *entry, uint64_t *span,
                     struct error *err)
 {
@@ -147,7 +147,8 @@ static int qcow2_status(struct layer *l, uint64_t guest, uint64_t len,
         return r;
     describe(l, guest, entry, s);
     s->len = span;
-    /* What comes next may be just the same; a table's worth of it is enough at a time. */
+    /* What comes next may be just the same; a table's worth of it is enough at a
+     * time. */
     for (unsigned n = 0; s->len < len && n < PIECE / 8; n++) {
         struct reader_status next = {0};
         struct error ignored = {""};

@@ -1,8 +1,8 @@
 /*
- * Reading an image and its chain, blocking: for whole-image work (map, compare, convert),
- * where nothing else is in flight. It decodes L2 entries itself, since these commands
- * must tell what the core need not: preallocated zeros from plain ones, a hole from what
- * was never allocated. So it is also a second opinion on what the core wrote.
+ * Reading an image and its chain, blocking: for whole-image work (map, compare,
+ * convert), where nothing else is in flight. It decodes L2 entries itself, since these
+ * commands must tell what the core need not: preallocated zeros from plain ones, a hole
+ * from what was never allocated. So it is also a second opinion on what the core wrote.
  */
 #ifndef ASYNCOW_READER_H
 #define ASYNCOW_READER_H
@@ -31,8 +31,9 @@ struct reader_status { /* of guest bytes, alike in all this */
 /* Borrows the chain. 0 or -ENOMEM. */
 int reader_create(struct reader **, struct image_node *top);
 void reader_free(struct reader *);
-/* What guest..guest+len is, or its first part; guest inside the disk, len > 0. limit: how
- * many files of the chain to look at (0: all). -EIO with err: a table is damaged. */
+/* What guest..guest+len is, or its first part; guest inside the disk, len > 0. limit:
+ * how many files of the chain to look at (0: all). -EIO with err: a table is
+ * damaged. */
 int reader_status(struct reader *, uint64_t guest, uint64_t len, unsigned limit,
                   struct reader_status *, struct error *);
 /* Past the end of the disk: zeros. */

@@ -31,9 +31,10 @@ static uint64_t extension_size(const uint8_t *b, uint64_t at)
     return 8 + (((uint64_t)qcow2_be32(b + at + 4) + 7) & ~7ull);
 }
 
-/* Takes the extension at `at` out. Only bytes of one sector are changed, so that a crash
- * cannot leave half of it: those behind it move up if all are in that sector; else, if
- * there are any, it stays, of a type that nobody knows and all have to ignore. */
+/* Takes the extension at `at` out. Only bytes of one sector are changed, so that a
+ * crash cannot leave half of it: those behind it move up if all are in that sector;
+ * else, if there are any, it stays, of a type that nobody knows and all have to
+ * ignore. */
 static int drop_extension(struct image_node *n, uint32_t at, struct error *err)
 {
     uint8_t *b = n->header_cluster;

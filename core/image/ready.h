@@ -11,9 +11,9 @@
 
 /* Reads the header again, from the file. */
 int image_read_header(struct image_node *, struct error *);
-/* Dirty: repairs refcounts (no_repair: -EROFS). Corrupt: -EROFS. Autoclear bits: durably
- * cleared, bitmaps dropped and their clusters freed. The node's header is as in the file
- * afterwards. err begins with the file's name. */
+/* Dirty: repairs refcounts (no_repair: -EROFS). Corrupt: -EROFS. Autoclear bits:
+ * durably cleared, bitmaps dropped and their clusters freed. The node's header is as in
+ * the file afterwards. err begins with the file's name. */
 int image_make_ready(struct image_node *, bool no_repair, struct error *);
 
 #endif

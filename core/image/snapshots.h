@@ -1,4 +1,5 @@
-/* The table of internal snapshots, read entry by entry. Blocking. Format: "Snapshots". */
+/* The table of internal snapshots, read entry by entry. Blocking. Format:
+ * "Snapshots". */
 #ifndef ASYNCOW_SNAPSHOTS_H
 #define ASYNCOW_SNAPSHOTS_H
 #include "core/block/aio.h"

@@ -1,6 +1,6 @@
 /*
- * Writing an image, blocking. See writer.h. With one request at a time there is nobody to
- * wait for: what the core needs is I/O, done on the spot.
+ * Writing an image, blocking. See writer.h. With one request at a time there is nobody
+ * to wait for: what the core needs is I/O, done on the spot.
  */
 #include "core/image/writer.h"
 

@@ -19,16 +19,17 @@ int writer_write(struct writer *, uint64_t guest, const void *buf, uint64_t len,
                  struct error *);
 /* They read zeros afterwards. */
 int writer_zero(struct writer *, uint64_t guest, uint64_t len, struct error *);
-/* An internal snapshot of a qcow2 image is made, applied or deleted. now_ns: the date, for
- * create. On failure err says why alone: "no such snapshot". */
+/* An internal snapshot of a qcow2 image is made, applied or deleted. now_ns: the date,
+ * for create. On failure err says why alone: "no such snapshot". */
 int writer_snapshot(struct writer *, enum qcow2_snapshot_op, const char *name,
                     uint64_t now_ns, struct error *);
 /* Bytes whose clusters can be freed are; they need not read zeros. */
 int writer_discard(struct writer *, uint64_t guest, uint64_t len, struct error *);
-/* The disk gets another size, a multiple of 512; what it gains reads zeros, what it loses
- * is freed. */
+/* The disk gets another size, a multiple of 512; what it gains reads zeros, what it
+ * loses is freed. */
 int writer_resize(struct writer *, uint64_t size, struct error *);
-/* Everything durable, the file cut to what is in use. Frees the writer in every case. */
+/* Everything durable, the file cut to what is in use. Frees the writer in every
+ * case. */
 int writer_finish(struct writer *, struct error *);
 
 #endif

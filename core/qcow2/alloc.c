@@ -84,7 +84,8 @@ static uint64_t slice_of_refcount(const struct qcow2 *q, uint64_t block,
     return block + ((bits >> 3) & ~(q->slice_size - 1));
 }
 
-/* The slice that counts cluster; -EIO: no block counts it, though somebody refers to it. */
+/* The slice that counts cluster; -EIO: no block counts it, though somebody refers to
+ * it. */
 int refcount_slice_get(struct qcow2 *q, uint64_t cluster, struct qcow2_slice **s,
                        struct qcow2_need *need)
 {
@@ -214,7 +215,8 @@ int alloc_grow(struct qcow2 *q, struct qcow2_ticket *t, uint64_t end,
         need->chan = &q->grower;
         return QCOW2_NEED_WAIT;
     }
-    /* Ahead of need: whoever comes when half a step is left extends it, others go on. */
+    /* Ahead of need: whoever comes when half a step is left extends it, others go
+     * on. */
     if (enough && q->grown - end >= q->opt.grow / 2)
         return 0;
     q->grower = t;

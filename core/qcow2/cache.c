@@ -19,8 +19,8 @@ static unsigned hash_of(const struct qcow2 *q, uint64_t offset)
 
 int cache_open(struct qcow2 *q)
 {
-    /* Half of the slots may be dirty and a ticket pins a few: below this, requests could
-     * wait for each other's pins. */
+    /* Half of the slots may be dirty and a ticket pins a few: below this, requests
+     * could wait for each other's pins. */
     size_t least = 2ull * QCOW2_PINS * q->opt.inflight + 8;
     size_t n = q->opt.cache >> q->slice_bits;
     if (n < least)

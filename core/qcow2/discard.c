@@ -15,8 +15,8 @@ static uint64_t whole_end(const struct qcow2 *q, uint64_t end)
     return end == q->header.size ? round_up(end, q->cluster) : end;
 }
 
-/* Whether unallocated would show something else, if not to us: the file below may not have
- * been opened. */
+/* Whether unallocated would show something else, if not to us: the file below may not
+ * have been opened. */
 static bool lies_over_another(const struct qcow2 *q) { return q->header.has_backing; }
 
 /* What lies in the first cluster, when it is not covered whole. */

@@ -127,11 +127,11 @@ static inline void qcow2_put_be64(void *p, uint64_t v)
     memcpy(p, &v, sizeof(v));
 }
 
-/* Reads the first len bytes of a file of file_size bytes (len: at least 112 or the whole
- * file, at best the header cluster; extensions and the backing name that lie beyond len
- * are an error that says so, -EAGAIN, when len is less than the cluster: call again with
- * the whole cluster). 0; -ENOTSUP: a feature we lack, named; -EINVAL: not a qcow2, or a
- * bad field: err says which, its value and what would be right. */
+/* Reads the first len bytes of a file of file_size bytes (len: at least 112 or the
+ * whole file, at best the header cluster; extensions and the backing name that lie
+ * beyond len are an error that says so, -EAGAIN, when len is less than the cluster:
+ * call again with the whole cluster). 0; -ENOTSUP: a feature we lack, named; -EINVAL:
+ * not a qcow2, or a bad field: err says which, its value and what would be right. */
 int qcow2_header_parse(struct qcow2_header *, const void *buf, size_t len,
                        uint64_t file_size, struct error *err);
 /* Its parts, for check, which goes on where it can: all but where the tables are, then

@@ -1,10 +1,11 @@
 /*
- * The header of a qcow2 file, and its extensions, from bytes nobody has vouched for to a
- * struct the rest relies on. Pure. Format: "Header", "Header extensions".
+ * The header of a qcow2 file, and its extensions, from bytes nobody has vouched for to
+ * a struct the rest relies on. Pure. Format: "Header", "Header extensions".
  *
- * Invariants of what comes out: every count and size is within QEMU's limits, so nothing
- * that is allocated or looped over by them can run away; tables are cluster-aligned,
- * begin inside the file, end below 2^56; the L1 table covers the guest's disk.
+ * Invariants of what comes out: every count and size is within QEMU's limits, so
+ * nothing that is allocated or looped over by them can run away; tables are
+ * cluster-aligned, begin inside the file, end below 2^56; the L1 table covers the
+ * guest's disk.
  */
 #include <inttypes.h>
 
@@ -205,7 +206,8 @@ static int parse_ext_backing_format(struct qcow2_header *h, const uint8_t *data,
     return 0;
 }
 
-/* Valid only while its autoclear bit is set; else what it says may be stale in any way. */
+/* Valid only while its autoclear bit is set; else what it says may be stale in any
+ * way. */
 static int parse_ext_bitmaps(struct qcow2_header *h, const uint8_t *data, uint32_t len,
                              struct error *err)
 {
@@ -336,9 +338,9 @@ int qcow2_header_fields(struct qcow2_header *h, const void *buf, size_t len,
     return check_l1(h, err);
 }
 
-/* A table of len bytes at offset: aligned, representable, beginning inside the file. Its
- * end may lie past the end of the file by less than its size: what is missing reads 0,
- * as in an image just made. */
+/* A table of len bytes at offset: aligned, representable, beginning inside the file.
+ * Its end may lie past the end of the file by less than its size: what is missing reads
+ * 0, as in an image just made. */
 static int check_table(const struct qcow2_header *h, const char *field, uint64_t offset,
                        uint64_t len, uint64_t file_size, struct error *err)
 {

@@ -3,7 +3,8 @@
  *
  * Metadata on disk is seen through slices: pieces of at most 4 KiB of a refcount block,
  * the refcount table, the header, the L1 table or an L2 table. Header, refcount table
- * and L1 are resident; slices of refcount blocks and L2 tables live in a cache of slots.
+ * and L1 are resident; slices of refcount blocks and L2 tables live in a cache of
+ * slots.
  *
  *                    slice_get              io_done ok
  *          EMPTY ---------------> LOADING -------------> VALID <-> busy
@@ -12,9 +13,9 @@
  *
  * A VALID slice is "busy" (not to be evicted, at most half of the slots) while a ticket
  * intends to change it, while it is dirty (changed, no sync has taken its image yet) or
- * closing (a sync owes the disk its image). Its image is the slice itself until somebody
- * changes it or the write is issued; then it is a shadow copy. For every busy slice a
- * shadow exists in the pool, so taking an image cannot fail.
+ * closing (a sync owes the disk its image). Its image is the slice itself until
+ * somebody changes it or the write is issued; then it is a shadow copy. For every busy
+ * slice a shadow exists in the pool, so taking an image cannot fail.
  *
  * Numbered invariants, asserted by qcow2_verify():
  *   1. shadows held + shadows free >= busy slices.
@@ -168,8 +169,9 @@ static inline uint64_t round_up(uint64_t x, uint64_t align)
 static inline uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
-/* Tests build the core so that it asks them where it could go on: true: it needs all the
- * same (a wait that is over at once, a load, a sync). Everywhere else it is false. */
+/* Tests build the core so that it asks them where it could go on: true: it needs all
+ * the same (a wait that is over at once, a load, a sync). Everywhere else it is
+ * false. */
 #ifdef QCOW2_INJECT
 bool qcow2_inject(void);
 #else
@@ -231,8 +233,8 @@ static inline uint64_t l2_entry(const struct qcow2_slice *s, uint64_t i)
 {
     return qcow2_be64(s->buf + 8 * i);
 }
-/* The metadata is not to be trusted: remember what (the first complaint is kept), mark the
- * header, stop all change. -EIO. "WHAT VALUE: PROBLEM". */
+/* The metadata is not to be trusted: remember what (the first complaint is kept), mark
+ * the header, stop all change. -EIO. "WHAT VALUE: PROBLEM". */
 int corrupt(struct qcow2 *, const char *what, uint64_t value, const char *problem);
 
 /* alloc.c */
@@ -291,7 +293,8 @@ int sync_step(struct qcow2 *, struct qcow2_ticket *, bool all,
 /* Waits until no sync is active, or leads it there if nobody does. */
 int sync_end_active(struct qcow2 *, struct qcow2_ticket *,
                     struct qcow2_need *) QCOW2_MUST;
-/* A verb found no room (dirty slots, limbo): it syncs as part of itself. 0: try again. */
+/* A verb found no room (dirty slots, limbo): it syncs as part of itself. 0: try
+ * again. */
 int owe_sync(struct qcow2 *, struct qcow2_ticket *, struct qcow2_need *) QCOW2_MUST;
 void sync_ticket_end(struct qcow2 *, struct qcow2_ticket *);
 int sync_io_done(struct qcow2 *, const struct qcow2_io *, int err);

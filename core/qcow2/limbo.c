@@ -7,14 +7,15 @@
  *   2. every request that may have read the pointer has ended (its grace period);
  *   3. if the count falls to 0, the cluster is punched out of the file.
  * Then the count is lowered in memory; the disk learns of it with some later sync. So a
- * decrement is never on the disk before the pointer's removal, and neither a late read or
- * rewrite nor the punch can meet a new owner.
+ * decrement is never on the disk before the pointer's removal, and neither a late read
+ * or rewrite nor the punch can meet a new owner.
  *
  * Grace periods: readers enter the current generation's counter and leave it again. A
  * cluster freed in generation g is out of sight for whoever enters later; those who
- * entered in g or before are gone when the generation is g + 2, as it moves on only when
- * the counter it will reuse has fallen to zero. Unlike pins by cluster this costs one
- * increment a request whatever its size, and a stream of new readers can't delay it.
+ * entered in g or before are gone when the generation is g + 2, as it moves on only
+ * when the counter it will reuse has fallen to zero. Unlike pins by cluster this costs
+ * one increment a request whatever its size, and a stream of new readers can't delay
+ * it.
  *
  * Entries are in order of epoch. The ring is bounded: verbs promise themselves room
  * before they change anything, and sync when there is none.
@@ -50,8 +51,8 @@ static bool grace_passed(struct qcow2 *q, uint64_t generation)
 
 int limbo_promise(struct qcow2 *q, struct qcow2_ticket *t, uint32_t n)
 {
-    /* The last one is for a refcount table that moves: those who hold all the others may
-     * be waiting for just that. */
+    /* The last one is for a refcount table that moves: those who hold all the others
+     * may be waiting for just that. */
     uint32_t spare = t != &q->mk_ref.limbo;
     if (q->limbo_len + q->limbo_promised + n + spare > q->limbo_cap || qcow2_inject()) {
         stat_add(&q->stats.limbo_full);
@@ -121,8 +122,8 @@ void limbo_push_entry(struct qcow2 *q, struct qcow2_ticket *t, uint64_t entry)
     push(q, t, first, ((host + len - 1) >> q->cluster_bits) - first + 1, true);
 }
 
-/* False: something else uses the cluster, whatever its refcount says: the image is wrong,
- * and a cluster too many in use does less harm than one too few. */
+/* False: something else uses the cluster, whatever its refcount says: the image is
+ * wrong, and a cluster too many in use does less harm than one too few. */
 static bool releasable(const struct qcow2 *q, const struct limbo *l, uint64_t cluster)
 {
     uint64_t offset = cluster << q->cluster_bits;

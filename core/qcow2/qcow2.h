@@ -11,25 +11,26 @@
  *            a write's with qcow2_abort().
  * Locking    const struct qcow2 * may be shared, struct qcow2 * is exclusive. The core
  *            asks for no lock across I/O. A setting may keep its own across NEED_IO
- *            (hold=metadata); NEED_WAIT drops it in one step with going to sleep, or the
- *            one awaited could never finish.
+ *            (hold=metadata); NEED_WAIT drops it in one step with going to sleep, or
+ *            the one awaited could never finish.
  * Waking     Every exclusive section ends by draining qcow2_wake(), errors included.
  *            Who sleeps is on the list of sleepers before that: qcow2_unmap() needs no
  *            lock, so the drain itself can bring what the sleeper waits for.
  * Ownership  io.buf is the core's, valid until qcow2_io_done(), which is owed even if
- *            the request dies. Tickets are the caller's: zeroed before use, unmoved until
- *            ended. Guest data never enters.
+ *            the request dies. Tickets are the caller's: zeroed before use, unmoved
+ *            until ended. Guest data never enters.
  * Order      Per pointer, the target is durable first:
  *              data, refcount blocks, whole new tables
  *              < refcount table entries, header's refcount table pointer
  *              < L2 entries, L1 entries
- *            A freed cluster keeps its refcount in memory ("limbo") until the removal of
- *            its pointer is durable and every request that saw the pointer has ended;
- *            then it is punched, then decremented, then free. So a decrement never
- *            reaches the disk early and a punch never meets a reuse.
+ *            A freed cluster keeps its refcount in memory ("limbo") until the removal
+ *            of its pointer is durable and every request that saw the pointer has
+ *            ended; then it is punched, then decremented, then free. So a decrement
+ *            never reaches the disk early and a punch never meets a reuse.
  * Epochs     A sync closes an epoch: the slices dirty then are what it writes, as they
  *            are then (a later change first copies the old image aside). Commits that
- *            come later belong to the next. A flush that arrives before the close joins.
+ *            come later belong to the next. A flush that arrives before the close
+ *            joins.
  */
 #ifndef QCOW2_H
 #define QCOW2_H
@@ -44,14 +45,15 @@
 
 enum { QCOW2_NEED_IO = 1, QCOW2_NEED_WAIT = 2 };
 
-enum qcow2_op { /* what the caller may owe, always on the image's own file */
-                QCOW2_READ,  /* offset, len -> buf */
-                QCOW2_WRITE, /* buf -> offset, len */
-                QCOW2_FLUSH,
-                QCOW2_ZERO, /* offset, len read zeros afterwards */
-                QCOW2_COPY, /* len bytes from -> offset: a shared table gets its own copy */
-                QCOW2_GROW,  /* offset, len: extend the file ahead of need */
-                QCOW2_PUNCH, /* offset, len: clusters that left limbo */
+/* What the caller may owe, always on the image's own file. */
+enum qcow2_op {
+    QCOW2_READ,  /* offset, len -> buf */
+    QCOW2_WRITE, /* buf -> offset, len */
+    QCOW2_FLUSH,
+    QCOW2_ZERO,  /* offset, len read zeros afterwards */
+    QCOW2_COPY,  /* len bytes from -> offset: a shared table gets its own copy */
+    QCOW2_GROW,  /* offset, len: extend the file ahead of need */
+    QCOW2_PUNCH, /* offset, len: clusters that left limbo */
 };
 enum qcow2_type { QCOW2_DATA, QCOW2_HOLE, QCOW2_BACKING, QCOW2_COMPRESSED };
 
@@ -100,9 +102,9 @@ struct qcow2_write { /* where guest bytes will be */
     uint64_t host;       /* of guest */
     bool allocates;      /* commit will change metadata: with metadata-writes=through,
                             qcow2_sync it before the request completes */
-    /* What must be written around it, in the same go: cow[0].len bytes just before host,
-     * cow[1].len bytes just after host + len, read from where the extent says. len 0:
-     * nothing (space that reads zeros already is left out). */
+    /* What must be written around it, in the same go: cow[0].len bytes just before
+     * host, cow[1].len bytes just after host + len, read from where the extent says.
+     * len 0: nothing (space that reads zeros already is left out). */
     struct qcow2_extent cow[2];
 };
 
@@ -156,7 +158,8 @@ struct qcow2_complaint {
     uint64_t value; /* of what: "L1 entry of guest offset" 65536 */
 };
 struct qcow2_complaint qcow2_complaint(const struct qcow2 *);
-/* Bytes the file should have after a clean close: the end of the last cluster in use. */
+/* Bytes the file should have after a clean close: the end of the last cluster in
+ * use. */
 uint64_t qcow2_file_end(const struct qcow2 *);
 
 /* Maps guest..guest+len, inside the disk. Until qcow2_unmap() the host clusters are
@@ -166,7 +169,8 @@ int qcow2_peek(const struct qcow2 *, uint64_t guest, uint64_t len,
                struct qcow2_extent *) QCOW2_MUST;
 int qcow2_map(struct qcow2 *, struct qcow2_ticket *, uint64_t guest, uint64_t len,
               struct qcow2_extent *, struct qcow2_need *) QCOW2_MUST;
-/* true: somebody waits for just this; take the exclusive side and drain qcow2_wake(). */
+/* true: somebody waits for just this; take the exclusive side and drain
+ * qcow2_wake(). */
 bool qcow2_unmap(const struct qcow2 *, struct qcow2_extent *);
 
 /* Plans a write: settles metadata, reserves, in memory, all or nothing. Waits for any
@@ -183,8 +187,8 @@ void qcow2_cancel(struct qcow2 *, struct qcow2_ticket *);
 /* Makes guest bytes read as zeros by metadata alone. Works on the first part of the
  * range that one slice covers; *done bytes of it are dealt with. *part tells the
  * caller what is left to it for those bytes: QCOW2_PART_DONE: nothing;
- * QCOW2_PART_WRITE: not whole clusters (or version 2 over a backing file): zeros must be
- * written as data. Discard leaves such parts as they are. */
+ * QCOW2_PART_WRITE: not whole clusters (or version 2 over a backing file): zeros must
+ * be written as data. Discard leaves such parts as they are. */
 enum qcow2_part { QCOW2_PART_DONE, QCOW2_PART_WRITE };
 int qcow2_zero(struct qcow2 *, struct qcow2_ticket *, uint64_t guest, uint64_t len,
                uint64_t *done, enum qcow2_part *part, struct qcow2_need *) QCOW2_MUST;
@@ -224,13 +228,13 @@ struct qcow2_snapshot { /* one operation; zeroed before use but for the first pa
 int qcow2_snapshot_load(struct qcow2 *, struct qcow2_need *) QCOW2_MUST;
 unsigned qcow2_snapshot_count(const struct qcow2 *);
 void qcow2_snapshot_at(const struct qcow2 *, unsigned i, struct qcow2_snapshot_info *);
-/* Deals with one table a call: repeat while tables_left is not 0, even after 0. The first
- * call shuts the gate: plan, zero and discard sleep until the end; it waits until those
- * already begun have ended. -ENOENT: no such snapshot; -ERANGE: a refcount would not fit
- * its width; -ENOTSUP: the disk had another size then (apply), or version 2, which does
- * not record it, has snapshots (resize); -EFBIG.
- * A disk that shrinks keeps what its clusters past the new end hold: discard them first.
- * What was there before, or is in a backing file, shows again when it grows. */
+/* Deals with one table a call: repeat while tables_left is not 0, even after 0. The
+ * first call shuts the gate: plan, zero and discard sleep until the end; it waits until
+ * those already begun have ended. -ENOENT: no such snapshot; -ERANGE: a refcount would
+ * not fit its width; -ENOTSUP: the disk had another size then (apply), or version 2,
+ * which does not record it, has snapshots (resize); -EFBIG.
+ * A disk that shrinks keeps what its clusters past the new end hold: discard them
+ * first. What was there before, or is in a backing file, shows again when it grows. */
 int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *,
                         struct qcow2_need *) QCOW2_MUST;
 /* Gives it up after a NEED (with no I/O of it in flight). The image stays right, though

@@ -4,17 +4,17 @@
  * Each operation is a list of phases; a phase is repeated until it needs nothing more.
  * No guest change is in flight meanwhile (the gate), reads go on.
  *
- *   create  quiet, sync, see that every refcount of the active tree has room, raise them
- *           and clear COPIED, copy the L1 table, write the new snapshot table, sync,
- *           header, sync, free the old snapshot table
+ *   create  quiet, sync, see that every refcount of the active tree has room, raise
+ *           them and clear COPIED, copy the L1 table, write the new snapshot table,
+ *           sync, header, sync, free the old snapshot table
  *   apply   quiet, sync, room, raise the refcounts of the snapshot's tree, write its L1
  *           as a new active one, sync, header, sync, free the old tree
  *   delete  quiet, sync, write the table without it, sync, header, sync, free its tree,
  *           sync until limbo is empty, set COPIED where a refcount fell to 1
  *
- * So what the header points at is whole and counted before it does, and nothing is freed
- * while the header on disk still leads to it. A crash leaks clusters, no more. Frees go
- * through limbo like all others.
+ * So what the header points at is whole and counted before it does, and nothing is
+ * freed while the header on disk still leads to it. A crash leaks clusters, no more.
+ * Frees go through limbo like all others.
  */
 #include "core/qcow2/snapshot.h"
 

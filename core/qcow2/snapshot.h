@@ -1,15 +1,16 @@
 /*
  * What the parts of snapshots share: snapshot.c (the operations), snapshot_list.c (the
- * table of snapshots), snapshot_tree.c (what hangs under an L1 table), snapshot_tables.c
- * (writing them), resize.c (one more operation of the kind). All under the exclusive
- * side; verdicts as in qcow2.h, -EBUSY: a sync is owed, then once more.
+ * table of snapshots), snapshot_tree.c (what hangs under an L1 table),
+ * snapshot_tables.c (writing them), resize.c (one more operation of the kind). All
+ * under the exclusive side; verdicts as in qcow2.h, -EBUSY: a sync is owed, then once
+ * more.
  */
 #ifndef QCOW2_SNAPSHOT_H
 #define QCOW2_SNAPSHOT_H
 #include "core/qcow2/internal.h"
 
-/* snapshot_list.c. Parses the table in buf, which the list keeps pointing into. -EAGAIN:
- * it ends in the middle of an entry. */
+/* snapshot_list.c. Parses the table in buf, which the list keeps pointing into.
+ * -EAGAIN: it ends in the middle of an entry. */
 int snapshot_list_parse(struct qcow2 *, uint8_t *buf, uint64_t len) QCOW2_MUST;
 /* By id, else by name. -ENOENT. */
 int snapshot_list_find(const struct qcow2 *, const char *name, unsigned *index);

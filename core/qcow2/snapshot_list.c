@@ -1,6 +1,6 @@
 /*
- * The list of snapshots: the snapshot table as bytes and as seen. Entries that we did not
- * make keep every byte, those we do not know too. Specification: "Snapshots".
+ * The list of snapshots: the snapshot table as bytes and as seen. Entries that we did
+ * not make keep every byte, those we do not know too. Specification: "Snapshots".
  */
 #include "core/qcow2/snapshot.h"
 

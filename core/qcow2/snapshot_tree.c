@@ -1,7 +1,7 @@
 /*
  * Walking the tree under an L1 table, for the operations of snapshot.c: every cluster
- * that an L2 entry owns, then the table's own. A walk stops at each need and goes on from
- * where it was (i: L1 entry, k: slice of the table, e: entry and cluster of it).
+ * that an L2 entry owns, then the table's own. A walk stops at each need and goes on
+ * from where it was (i: L1 entry, k: slice of the table, e: entry and cluster of it).
  */
 #include "core/qcow2/snapshot.h"
 
@@ -64,8 +64,8 @@ int snapshot_visit_free(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t clus
     return 0;
 }
 
-/* Every cluster that an L2 entry owns, one at a time; s->e counts entries, and for those
- * that own several clusters the high part counts clusters. */
+/* Every cluster that an L2 entry owns, one at a time; s->e counts entries, and for
+ * those that own several clusters the high part counts clusters. */
 static int visit_entry(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t entry,
                        snapshot_visit *fn, struct qcow2_need *need)
 {
@@ -89,8 +89,8 @@ static int visit_entry(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t entry
     return 0;
 }
 
-/* Visits an entry that becomes shared. Its count and its COPIED change in one step: this
- * may be the last one, if the operation is given up. */
+/* Visits an entry that becomes shared. Its count and its COPIED change in one step:
+ * this may be the last one, if the operation is given up. */
 static int share_entry(struct qcow2 *q, struct qcow2_snapshot *s,
                        struct qcow2_slice *l2, uint64_t i, snapshot_visit *fn,
                        struct qcow2_need *need)

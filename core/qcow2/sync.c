@@ -4,11 +4,11 @@
  *     close epoch -> REFBLOCKS: write, barrier -> TABLES: write, barrier (if any)
  *                 -> MAPS: write, barrier (if any) -> durable -> reclaim limbo
  *
- * REFBLOCKS are refcount blocks; the barrier after them also covers guest data and whole
- * new tables, which were written before the epoch closed. TABLES are refcount table
- * entries and the header's pointer to the table; MAPS are L2 and L1 entries: an L1 entry
- * may be written beside its L2 table's entries, as the table itself, all zeros or a
- * copy, is durable since the first barrier.
+ * REFBLOCKS are refcount blocks; the barrier after them also covers guest data and
+ * whole new tables, which were written before the epoch closed. TABLES are refcount
+ * table entries and the header's pointer to the table; MAPS are L2 and L1 entries: an
+ * L1 entry may be written beside its L2 table's entries, as the table itself, all zeros
+ * or a copy, is durable since the first barrier.
  *
  * The first ticket to come leads: its calls hand out the writes and barriers. Who comes
  * before it closes the epoch has nothing to do but wait, who comes later waits for the

@@ -3,9 +3,9 @@
  *
  * All follow one pattern: reserve, have the whole table written (zeros or a copy), then
  * link it in memory. The write is done before the link, the link is before the epoch's
- * close, so the epoch's first barrier makes the whole table durable before any pointer to
- * it is written. At most one refcount structure and one L2 table are in the making at a
- * time.
+ * close, so the epoch's first barrier makes the whole table durable before any pointer
+ * to it is written. At most one refcount structure and one L2 table are in the making
+ * at a time.
  */
 #include "core/qcow2/internal.h"
 
@@ -72,8 +72,8 @@ static bool room_for_busy(const struct qcow2 *q, unsigned n)
     return q->busy_slots + n <= q->nslots / 2 && !qcow2_inject();
 }
 
-/* A refcount block for the range of cluster, in the first cluster of that range, where it
- * counts itself. */
+/* A refcount block for the range of cluster, in the first cluster of that range, where
+ * it counts itself. */
 int refblock_make(struct qcow2 *q, struct qcow2_ticket *t, uint64_t cluster,
                   struct qcow2_need *need)
 {
@@ -159,7 +159,8 @@ static int reftable_build(struct qcow2 *q, struct maker *m)
     return 0;
 }
 
-/* Drops what the old table still owed the disk: the new one has it. No sync is active. */
+/* Drops what the old table still owed the disk: the new one has it. No sync is
+ * active. */
 static void reftable_forget(struct qcow2 *q)
 {
     for (unsigned i = 0; i < q->reftable.nslices; i++) {
@@ -247,8 +248,9 @@ int reftable_move(struct qcow2 *q, struct qcow2_ticket *t, struct qcow2_need *ne
             .op = QCOW2_WRITE, .offset = m->offset, .len = len, .buf = m->buf};
         return QCOW2_NEED_IO;
     }
-    /* The active one writes the old table, the next waits for us (sync.c). Its leader may
-     * have failed or been cancelled, and all others wait for us: then we lead it. */
+    /* The active one writes the old table, the next waits for us (sync.c). Its leader
+     * may have failed or been cancelled, and all others wait for us: then we lead
+     * it. */
     ret = sync_end_active(q, t, need);
     if (ret)
         return ret;

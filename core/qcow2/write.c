@@ -1,12 +1,13 @@
 /*
  * Writes: plan, commit, abort.
  *
- *     plan:  start -> [L2 slice pinned] -> run chosen -> clusters reserved -> file grown
- *            -> planned (the caller copies and writes) -> commit | abort
+ *     plan:  start -> [L2 slice pinned] -> run chosen -> clusters reserved -> file
+ *            grown -> planned (the caller copies and writes) -> commit | abort
  *
- * A plan is in place (the cluster is ours alone: nothing will change), or it changes the
- * L2 entries of whole clusters. Those are named on the in-flight list from reservation to
- * the end, and whoever would change the same entries waits for it and then maps again.
+ * A plan is in place (the cluster is ours alone: nothing will change), or it changes
+ * the L2 entries of whole clusters. Those are named on the in-flight list from
+ * reservation to the end, and whoever would change the same entries waits for it and
+ * then maps again.
  */
 #include "core/qcow2/internal.h"
 
@@ -52,9 +53,9 @@ static uint64_t same_run(const struct qcow2 *q, const struct qcow2_slice *s,
 }
 
 /* A rewrite in place trusts COPIED only after it saw each refcount, once a cluster as
- * long as the slice stays cached. One that is counted more than once, as a crash while a
- * snapshot was made leaves it, is copied like any that is shared: COPIED goes, and -EAGAIN
- * says to look at the entry again. */
+ * long as the slice stays cached. One that is counted more than once, as a crash while
+ * a snapshot was made leaves it, is copied like any that is shared: COPIED goes, and
+ * -EAGAIN says to look at the entry again. */
 static int verify_in_place(struct qcow2 *q, struct qcow2_slice *s, uint64_t guest,
                            uint64_t len, uint64_t host, struct qcow2_need *need)
 {

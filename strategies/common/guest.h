@@ -2,7 +2,8 @@
  * Guest requests between submit() and the strategy, and again between the strategy and
  * done(): whether they can be run at all, the queue in which they wait, first come,
  * first served, the slots of those admitted, draining. Queues are linked through
- * guest_req itself and slots are made at open, so that nothing is allocated per request.
+ * guest_req itself and slots are made at open, so that nothing is allocated per
+ * request.
  *
  * All of it is for the thread that owns the loop.
  */
@@ -73,14 +74,14 @@ static inline void *guests_slot(const struct guests *gs, unsigned i)
 }
 
 void guests_push(struct guests *, struct guest_req *);
-/* The next one, if it may start beside those in flight; g->slot is its slot, as the last
- * one left it. NULL: nobody waits, no slot is free, the image drains. */
+/* The next one, if it may start beside those in flight; g->slot is its slot, as the
+ * last one left it. NULL: nobody waits, no slot is free, the image drains. */
 struct guest_req *guests_admit(struct guests *);
 /* Ends one that was admitted: done() is called from here, when the slot is free again,
  * for the guest may submit. Admit afterwards. */
 void guests_leave(struct guests *, struct guest_req *, int result);
-/* Ends it early if it isn't admitted yet. Else its slot, for the strategy to see to; NULL:
- * nothing is left to do. */
+/* Ends it early if it isn't admitted yet. Else its slot, for the strategy to see to;
+ * NULL: nothing is left to do. */
 void *guests_cancel(struct guests *, struct guest_req *);
 
 void guests_drain_begin(struct guests *);

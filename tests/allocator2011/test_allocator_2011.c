@@ -1,23 +1,25 @@
 /*
  * The allocator that the threads of 2011 argued about, small enough to try every order.
  *
- * Liguori's example [001, 2011-01-26] is four steps: allocate (without raising the end of
- * what is in use) and enter the cluster in the L2 table, write that table, link and write
- * L1, commit (raise the end). A step ends where a coroutine may yield: at a lock that is
- * held, and in the middle of every write. Who goes on then is anybody's choice, and each
- * choice is tried: the states are few, so the search ends, whatever the number of orders.
+ * Liguori's example [001, 2011-01-26] is four steps: allocate (without raising the end
+ * of what is in use) and enter the cluster in the L2 table, write that table, link and
+ * write L1, commit (raise the end). A step ends where a coroutine may yield: at a lock
+ * that is held, and in the middle of every write. Who goes on then is anybody's choice,
+ * and each choice is tried: the states are few, so the search ends, whatever the number
+ * of orders.
  *
  *   split      his locks, around each write alone: a cluster is handed out twice
  *   whole      one lock around it all: clean
- *   in-flight  his locks, and a list of what is allocated and not committed: who allocates
- *              passes over it, who wants the same guest cluster waits: clean
- *   half       [001, Hajnoczi, 2011-01-27] look-up and allocation are guarded, the metadata
- *              writes after the data are not: two requests make the same L2 table
+ *   in-flight  his locks, and a list of what is allocated and not committed: who
+ *              allocates passes over it, who wants the same guest cluster waits: clean
+ *   half       [001, Hajnoczi, 2011-01-27] look-up and allocation are guarded, the
+ *              metadata writes after the data are not: two requests make the same L2
+ *              table
  *   both       that half guarded as well: clean
  *
  * One to three writes to every choice of four guest clusters under two L2 tables. No
- * arguments; prints how many states and orders there are, and of what fails the shortest
- * way there, as a timeline. Claims K9 and K20 (docs/claims.md).
+ * arguments; prints how many states and orders there are, and of what fails the
+ * shortest way there, as a timeline. Claims K9 and K20 (docs/claims.md).
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -186,8 +188,8 @@ static bool step_liguori(struct state *s, unsigned i, enum regime regime, char *
     return true;
 }
 
-/* The half after the data, as qcow2 did it: a missing L2 table is made, written, linked;
- * then the entry is made and written. */
+/* The half after the data, as qcow2 did it: a missing L2 table is made, written,
+ * linked; then the entry is made and written. */
 static bool step_completion(struct state *s, unsigned i, enum regime regime, char *what)
 {
     struct request *r = &s->r[i];

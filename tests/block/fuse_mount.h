@@ -1,6 +1,6 @@
 /*
- * A FUSE file system with one file, served from memory by a child process that speaks the
- * kernel's protocol; no library. The test is skipped where mounting is forbidden.
+ * A FUSE file system with one file, served from memory by a child process that speaks
+ * the kernel's protocol; no library. The test is skipped where mounting is forbidden.
  */
 #ifndef ASYNCOW_FUSE_MOUNT_H
 #define ASYNCOW_FUSE_MOUNT_H
@@ -172,7 +172,8 @@ static inline __attribute__((noreturn)) void fuse_serve(void)
     }
 }
 
-/* dir is made, and has one file of `size` bytes of zeros: dir/file. Returns the server. */
+/* dir is made, and has one file of `size` bytes of zeros: dir/file. Returns the
+ * server. */
 static inline pid_t fuse_mount(const char *dir, uint64_t size)
 {
     char options[100];

@@ -1,4 +1,5 @@
-/* A loop device with sectors of 4096 bytes; the test is skipped where that's forbidden. */
+/* A loop device with sectors of 4096 bytes; the test is skipped where that's
+ * forbidden. */
 #ifndef ASYNCOW_LOOP_DEVICE_H
 #define ASYNCOW_LOOP_DEVICE_H
 #include "tests/block/block_test.h"

@@ -1,10 +1,11 @@
 /*
  * Every engine, direct and buffered: seeded random I/O with many in flight, aligned and
- * not, over the end of the file, leaves exactly the bytes and the size that a model has.
+ * not, over the end of the file, leaves exactly the bytes and the size that a model
+ * has.
  *
- * Requests in flight at the same time never overlap in bytes (their order would be open),
- * but do share blocks, which is where an alignment layer goes wrong. With root, also on a
- * loop device with sectors of 4096 bytes, bare and under ext4.
+ * Requests in flight at the same time never overlap in bytes (their order would be
+ * open), but do share blocks, which is where an alignment layer goes wrong. With root,
+ * also on a loop device with sectors of 4096 bytes, bare and under ext4.
  */
 #include "tests/block/block_test.h"
 

@@ -191,8 +191,8 @@ static void cancelled_while_waiting(void **state)
     MUST(blk_close(file));
 }
 
-/* A thread with two loops asks for a block that its own write on the other has: it isn't
- * left waiting for a loop that nobody turns. */
+/* A thread with two loops asks for a block that its own write on the other has: it
+ * isn't left waiting for a loop that nobody turns. */
 static void run_now_does_not_wait_for_another_loop(void **state)
 {
     struct blk_file *file = test_open(test_path("now"), true, true, NULL);
@@ -224,8 +224,8 @@ static void run_now_does_not_wait_for_another_loop(void **state)
     MUST(blk_close(file));
 }
 
-/* An aligned write is under way, uncounted for by any list, when the first request comes
- * that rewrites part of its block: that one's read has to wait for it. */
+/* An aligned write is under way, uncounted for by any list, when the first request
+ * comes that rewrites part of its block: that one's read has to wait for it. */
 static void rewrite_waits_for_earlier_writes(void **state)
 {
     struct blk_file *file =

@@ -1,7 +1,7 @@
 /*
  * What goes wrong on the machine, under every engine: a full device, a file cut short
- * underneath, a closed descriptor, storms of signals, io_uring forbidden. Each ends in an
- * error of that request or in success, and no request is lost.
+ * underneath, a closed descriptor, storms of signals, io_uring forbidden. Each ends in
+ * an error of that request or in success, and no request is lost.
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -240,8 +240,8 @@ static void no_locked_memory(void **state)
     in_child(without_memlock);
 }
 
-/* Neither a ring nor a thread is to be had: there is always sync, and what the engine would
- * leave to a helper is done in the turn. */
+/* Neither a ring nor a thread is to be had: there is always sync, and what the engine
+ * would leave to a helper is done in the turn. */
 static int without_threads(void)
 {
     struct loop_options lo = {.engine = "threads", .depth = 8};

@@ -1,6 +1,7 @@
 /*
- * Where files live: the disk that the tests run on, tmpfs, a loop device, FUSE. On each, buffered
- * and direct, every engine does its work; auto and auto=recipe choose one that does, and say why.
+ * Where files live: the disk that the tests run on, tmpfs, a loop device, FUSE. On
+ * each, buffered and direct, every engine does its work; auto and auto=recipe choose
+ * one that does, and say why.
  */
 #include "core/block/choose.h"
 #include "tests/block/fuse_mount.h"

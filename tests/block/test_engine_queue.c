@@ -138,8 +138,8 @@ static void cancel_at_every_station(void **state)
     }
 }
 
-/* With one worker, the last of many is still in its queue, and comes out; unless we lost
- * the CPU in between, so it may take a few attempts. */
+/* With one worker, the last of many is still in its queue, and comes out; unless we
+ * lost the CPU in between, so it may take a few attempts. */
 static bool cancel_last(struct loop *loop, struct blk_file *file)
 {
     struct aio aio[50];

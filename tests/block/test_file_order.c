@@ -1,6 +1,6 @@
 /*
- * The order in which I/O reaches the file is recorded: that of submission where one thread
- * submits it, some order where several do, none where the threads are another's.
+ * The order in which I/O reaches the file is recorded: that of submission where one
+ * thread submits it, some order where several do, none where the threads are another's.
  */
 #include "core/block/loop_int.h"
 #include "tests/block/block_test.h"

@@ -102,7 +102,8 @@ static void faults_count_what_they_may_strike(void **state)
     MUST(blk_close(file));
 }
 
-/* In virtual time, to the nanosecond: two filters, each with its own part of the file. */
+/* In virtual time, to the nanosecond: two filters, each with its own part of the
+ * file. */
 static void delays_have_their_place(void **state)
 {
     struct env *real = test_env;

@@ -1,6 +1,6 @@
 /*
- * I/Os that lie side by side go down as one, of any order; each gets its own bytes and its
- * own result, whatever the engine; and only those that may.
+ * I/Os that lie side by side go down as one, of any order; each gets its own bytes and
+ * its own result, whatever the engine; and only those that may.
  */
 #include <signal.h>
 #include <sys/resource.h>
@@ -152,8 +152,8 @@ static void strangers_stay_apart(void **state)
     MUST(blk_close(two));
 }
 
-/* The file may not grow beyond a limit in the middle of the group; who lies below it gets
- * his bytes written, the others the error. */
+/* The file may not grow beyond a limit in the middle of the group; who lies below it
+ * gets his bytes written, the others the error. */
 static void each_gets_its_own_result(void **state)
 {
     struct rlimit before, limit;

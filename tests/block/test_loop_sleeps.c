@@ -1,9 +1,10 @@
 /*
- * The ways in which a loop waits: in a libuv loop, by polling first, by a select that only
- * looks now and then; and completions from inside the submission. Each with every engine.
+ * The ways in which a loop waits: in a libuv loop, by polling first, by a select that
+ * only looks now and then; and completions from inside the submission. Each with every
+ * engine.
  *
- * Whoever isn't woken when he should be sleeps for minutes here, and the test fails by its
- * timeout.
+ * Whoever isn't woken when he should be sleeps for minutes here, and the test fails by
+ * its timeout.
  */
 #include "core/block/loop_int.h"
 #include "tests/block/block_test.h"
@@ -42,7 +43,8 @@ static void work_done(struct loop_work *w)
     worked = true;
 }
 
-/* Everything that ends a sleep: I/O, a helper's I/O and work, a timer behind a filter. */
+/* Everything that ends a sleep: I/O, a helper's I/O and work, a timer behind a
+ * filter. */
 static void all_that_wakes(const char *engine, struct loop_options o)
 {
     struct blk_file *file =

@@ -1,6 +1,7 @@
 /*
- * The loop alone: order of timers, bottom halves, posts from threads that wake a sleeping
- * loop, nested turns, work on helpers, the turn probe. With every engine's way to sleep.
+ * The loop alone: order of timers, bottom halves, posts from threads that wake a
+ * sleeping loop, nested turns, work on helpers, the turn probe. With every engine's way
+ * to sleep.
  */
 #include <pthread.h>
 

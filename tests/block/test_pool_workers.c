@@ -1,6 +1,7 @@
 /*
- * The pool behind the engine threads: who runs which job, in which order, how many workers
- * there are. The jobs block until they are let go, so nothing here depends on time.
+ * The pool behind the engine threads: who runs which job, in which order, how many
+ * workers there are. The jobs block until they are let go, so nothing here depends on
+ * time.
  */
 #include <dirent.h>
 #include <pthread.h>
@@ -104,7 +105,8 @@ static void who_is_free_takes_the_oldest(void **state)
     }
 }
 
-/* Job 0 keeps a worker; those bound to it wait, though the other one has nothing to do. */
+/* Job 0 keeps a worker; those bound to it wait, though the other one has nothing to
+ * do. */
 static void bound_jobs_wait_for_their_worker(void **state)
 {
     struct pool *p = open_pool(&(struct pool_options){.workers = 2, .bound = true});

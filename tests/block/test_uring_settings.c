@@ -1,6 +1,6 @@
 /*
- * Each setting of io_uring changes what the kernel does, and is done without, with a note,
- * where the kernel refuses it. All are skipped where there is no io_uring.
+ * Each setting of io_uring changes what the kernel does, and is done without, with a
+ * note, where the kernel refuses it. All are skipped where there is no io_uring.
  */
 #include <dirent.h>
 #include <linux/filter.h>
@@ -145,7 +145,8 @@ static void registered_files_are_held(void **state)
     assert_int_equal(written_to("io_uring:files=registered"), '2');
 }
 
-/* A descriptor's number comes back with another file; more files than there are slots. */
+/* A descriptor's number comes back with another file; more files than there are
+ * slots. */
 static void a_slot_is_its_files(void **state)
 {
     static char block[BLOCK] __attribute__((aligned(BLOCK)));
@@ -264,7 +265,8 @@ static void sqpoll_has_a_thread(void **state)
     loop_destroy(loop);
 }
 
-/* What the kernel says to a thread that doesn't own the ring and asks for completions. */
+/* What the kernel says to a thread that doesn't own the ring and asks for
+ * completions. */
 static void *ask(void *ring_fd)
 {
     long ret = syscall(SYS_io_uring_enter, *(int *)ring_fd, 0, 0,

@@ -1,4 +1,5 @@
-/* The tests of core/coroutine run once for each back end: its name is their argument. */
+/* The tests of core/coroutine run once for each back end: its name is their
+ * argument. */
 #ifndef ASYNCOW_BACKEND_TEST_H
 #define ASYNCOW_BACKEND_TEST_H
 #include "core/coroutine/coroutine.h"

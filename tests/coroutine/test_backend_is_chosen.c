@@ -1,7 +1,7 @@
 /*
- * Intent: a back end is chosen by name, at a time when that can be right, for this thread
- * and those that start using coroutines later; where there are shadow stacks it refuses in
- * words; and what a back end doesn't switch is known.
+ * Intent: a back end is chosen by name, at a time when that can be right, for this
+ * thread and those that start using coroutines later; where there are shadow stacks it
+ * refuses in words; and what a back end doesn't switch is known.
  */
 #include "core/coroutine/coroutine.h"
 #include "core/env/error.h"
@@ -141,7 +141,7 @@ static void shadow_stack_is_refused_in_words(void **state)
     assert_int_equal(set("auto"), 0);
 }
 
-/* --- the FPU's control words --------------------------------------------------------- */
+/* --- the FPU's control words ------------------------------------------------------ */
 
 static double third(void)
 {
@@ -160,7 +160,8 @@ static void divides(void *arg)
 }
 
 /* The rounding mode is the thread's: it stays as it is over a switch, either way. (With
- * `thread` it is each coroutine's own.) Who changes it must set it back before a yield. */
+ * `thread` it is each coroutine's own.) Who changes it must set it back before a
+ * yield. */
 static void rounding_belongs_to_the_thread(void **state)
 {
     (void)state;

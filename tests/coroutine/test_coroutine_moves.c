@@ -1,7 +1,7 @@
 /*
- * Intent: a coroutine that has yielded can be adopted and entered by another thread, there
- * and back, many times, and ends where it was created; its stack, and what it keeps on it,
- * go with it, and each thread goes on to have coroutines of its own.
+ * Intent: a coroutine that has yielded can be adopted and entered by another thread,
+ * there and back, many times, and ends where it was created; its stack, and what it
+ * keeps on it, go with it, and each thread goes on to have coroutines of its own.
  */
 #include "core/coroutine/coroutine.h"
 

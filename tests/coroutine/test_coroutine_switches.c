@@ -1,6 +1,6 @@
 /*
- * Intent: enter and yield pass control in the order they say, coroutines nest, and every
- * misuse aborts.
+ * Intent: enter and yield pass control in the order they say, coroutines nest, and
+ * every misuse aborts.
  */
 #include "core/coroutine/coroutine.h"
 
@@ -29,7 +29,7 @@ static int setup(void **state)
     return 0;
 }
 
-/* --- order --------------------------------------------------------------------------- */
+/* --- order ------------------------------------------------------------------------ */
 
 static void yields_twice(void *arg)
 {
@@ -156,7 +156,7 @@ static void stack_is_large(void **state)
     assert_int_equal(got, 0);
 }
 
-/* --- ready list ---------------------------------------------------------------------- */
+/* --- ready list ------------------------------------------------------------------- */
 
 static void again(void *arg)
 {
@@ -184,7 +184,7 @@ static void ready_run_oldest_first_and_once_a_turn(void **state)
     assert_string_equal(trace, "ab.ab.");
 }
 
-/* --- misuse -------------------------------------------------------------------------- */
+/* --- misuse ----------------------------------------------------------------------- */
 
 static struct co *victim;
 

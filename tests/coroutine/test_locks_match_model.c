@@ -1,10 +1,11 @@
 /*
- * Intent: whatever is locked and unlocked in whatever order, CoMutex, CoRwlock and CoQueue
- * let in whom a plain model of "first come, first served" lets in, in the same order.
+ * Intent: whatever is locked and unlocked in whatever order, CoMutex, CoRwlock and
+ * CoQueue let in whom a plain model of "first come, first served" lets in, in the same
+ * order.
  *
  * Coroutines wait for orders. The driver gives one a random order, runs what that made
- * ready until all is quiet, does the same to the model, and compares who holds, who waits
- * and who was let in when.
+ * ready until all is quiet, does the same to the model, and compares who holds, who
+ * waits and who was let in when.
  */
 #include "core/coroutine/coroutine.h"
 
@@ -46,7 +47,7 @@ static unsigned below(unsigned n)
     return (unsigned)((z ^ (z >> 31)) % n);
 }
 
-/* --- the real thing ------------------------------------------------------------------ */
+/* --- the real thing --------------------------------------------------------------- */
 
 static struct member {
     struct co *co;
@@ -120,7 +121,7 @@ static void member_main(void *arg)
     }
 }
 
-/* --- the model ----------------------------------------------------------------------- */
+/* --- the model -------------------------------------------------------------------- */
 
 static struct {
     enum state state[CREW];
@@ -224,7 +225,7 @@ static void model_step(unsigned who, enum order order)
     }
 }
 
-/* --- driver -------------------------------------------------------------------------- */
+/* --- driver ----------------------------------------------------------------------- */
 
 /* One that the coroutine may be given in its state; END: none, it cannot run. */
 static enum order draw_order(enum state s)
@@ -324,7 +325,7 @@ static void rwlock_matches_the_model(void **state)
     assert_true(!rwlock.owner && !rwlock.shared && co_queue_empty(&rwlock.waiters));
 }
 
-/* --- no starvation, seen directly ---------------------------------------------------- */
+/* --- no starvation, seen directly ------------------------------------------------- */
 
 static unsigned reads, writes;
 
@@ -350,7 +351,8 @@ static void writes_for_ever(void *arg)
     }
 }
 
-/* Readers that always overlap don't keep a writer out, nor writers that queue up a reader. */
+/* Readers that always overlap don't keep a writer out, nor writers that queue up a
+ * reader. */
 static void nobody_starves(void **state)
 {
     (void)state;

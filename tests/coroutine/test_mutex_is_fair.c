@@ -1,6 +1,7 @@
 /*
  * Intent: a CoMutex is handed over first come first served with nobody slipping in
- * between, and a CoQueue's wait drops the mutex while asleep and has it back afterwards.
+ * between, and a CoQueue's wait drops the mutex while asleep and has it back
+ * afterwards.
  */
 #include "core/coroutine/coroutine.h"
 

@@ -1,7 +1,7 @@
 /*
- * Intent: stacks are reused without a system call or malloc, last in first out, also far
- * beyond the pool's limit; what is too much is given back slowly; how deep they were used
- * is known.
+ * Intent: stacks are reused without a system call or malloc, last in first out, also
+ * far beyond the pool's limit; what is too much is given back slowly; how deep they
+ * were used is known.
  */
 #include "core/coroutine/coroutine.h"
 
@@ -15,8 +15,8 @@
 
 #include "tests/coroutine/backend_test.h"
 
-/* The program is linked with --wrap for these (mmap64: with 64-bit offsets mmap is a name
- * for it). */
+/* The program is linked with --wrap for these (mmap64: with 64-bit offsets mmap is a
+ * name for it). */
 static unsigned maps, mallocs;
 void *__real_mmap64(void *, size_t, int, int, int, off_t);
 void *__wrap_mmap64(void *, size_t, int, int, int, off_t);

@@ -228,8 +228,8 @@ static bool start_one(struct load *l, struct load_slot *s, enum guest_op op,
     return true;
 }
 
-/* What is read or written is discarded at once, that is flushed, and others write: if the
- * first is slow, its clusters are wanted again before it has ended. */
+/* What is read or written is discarded at once, that is flushed, and others write: if
+ * the first is slow, its clusters are wanted again before it has ended. */
 static void chase(struct load *l, uint64_t at, uint64_t len)
 {
     struct load_slot *s = idle_slot(l);

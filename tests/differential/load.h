@@ -47,7 +47,8 @@ struct load {
     struct load_slot slot[LOAD_SLOTS];
 };
 
-/* base: what the disk holds, size bytes, taken over. The other fields are the caller's. */
+/* base: what the disk holds, size bytes, taken over. The other fields are the
+ * caller's. */
 void load_init(struct load *, uint8_t *base, uint64_t size, bool crash);
 void load_free(struct load *);
 /* From now on on this disk. */

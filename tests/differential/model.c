@@ -52,8 +52,8 @@ static void fold(struct model *m, uint64_t sector)
     s->settled = 0;
 }
 
-/* The first candidate for what was there at that time; all later ones are candidates too.
- * Candidate 0 is the base, i is v[i - 1]. */
+/* The first candidate for what was there at that time; all later ones are candidates
+ * too. Candidate 0 is the base, i is v[i - 1]. */
 static unsigned first_candidate(const struct model_sector *s, uint64_t when)
 {
     unsigned i = s->n;

@@ -1,8 +1,8 @@
 /*
- * Random requests, many in flight, through a whole stack (chain, strategy, engine) against
- * a byte model: every read is checked, the image is closed and opened again halfway, and
- * our own check finds nothing afterwards. What should be in the image goes to a file, for
- * the caller to compare with what QEMU reads.
+ * Random requests, many in flight, through a whole stack (chain, strategy, engine)
+ * against a byte model: every read is checked, the image is closed and opened again
+ * halfway, and our own check finds nothing afterwards. What should be in the image goes
+ * to a file, for the caller to compare with what QEMU reads.
  *
  * Arguments are key=value; see parse(). The last line printed is "stats {...}".
  */

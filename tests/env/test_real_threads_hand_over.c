@@ -1,6 +1,7 @@
 /*
- * Intent: on the machine, env's threads, locks and condition do what POSIX's do, clocks go
- * forward, any thread may draw random numbers, and each thread has coroutines of its own.
+ * Intent: on the machine, env's threads, locks and condition do what POSIX's do, clocks
+ * go forward, any thread may draw random numbers, and each thread has coroutines of its
+ * own.
  */
 #include "core/coroutine/coroutine.h"
 #include "core/env/env.h"

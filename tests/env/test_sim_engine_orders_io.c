@@ -1,7 +1,7 @@
 /*
- * Intent: I/O in the simulated world takes the time that its model says and completes in
- * an order that the seed decides, for the root's loop and for loops in simulated threads
- * alike. ASYNCOW_SEED sets the first seed.
+ * Intent: I/O in the simulated world takes the time that its model says and completes
+ * in an order that the seed decides, for the root's loop and for loops in simulated
+ * threads alike. ASYNCOW_SEED sets the first seed.
  */
 #include "core/block/aio.h"
 #include "core/env/sim.h"
@@ -146,8 +146,8 @@ static void order_is_the_seeds(void **state)
     }
 }
 
-/* A write takes effect when it completes: so of two in flight on the same block, the one
- * that completes last stays, and what the buffer holds then is what counts. */
+/* A write takes effect when it completes: so of two in flight on the same block, the
+ * one that completes last stays, and what the buffer holds then is what counts. */
 static void effects_come_with_completions(void **state)
 {
     (void)state;
@@ -204,7 +204,8 @@ static void lognormal_has_its_quantiles(void **state)
     }
     stop();
     qsort(ns, N, sizeof(ns[0]), by_size);
-    /* median 100 us; one sigma is a factor e^0.5 = 1.65, 2.33 sigma (p99) e^1.16 = 3.2 */
+    /* median 100 us; one sigma is a factor e^0.5 = 1.65, 2.33 sigma (p99) e^1.16 =
+     * 3.2 */
     assert_in_range(ns[N / 2], 95000, 105000);
     assert_in_range(ns[N * 84 / 100], 155000, 175000);
     assert_in_range(ns[N * 16 / 100], 57000, 65000);
@@ -231,7 +232,7 @@ static void cancelled_may_or_may_not_end_early(void **state)
     assert_true(seen[0] && seen[1]);
 }
 
-/* --- loops in simulated threads -------------------------------------------------------- */
+/* --- loops in simulated threads --------------------------------------------------- */
 
 enum { WORKERS = 4, ROUNDS = 20 };
 struct worker {
@@ -251,8 +252,8 @@ static void posted(struct loop_bh *bh)
     posts++;
 }
 
-/* Reads and writes, blocking, under a mutex now and then, as a thread pool's worker does;
- * at the end tells the root's loop. */
+/* Reads and writes, blocking, under a mutex now and then, as a thread pool's worker
+ * does; at the end tells the root's loop. */
 static void works(void *arg)
 {
     struct worker *w = arg;
@@ -342,7 +343,7 @@ static void threads_and_root_share_the_world(void **state)
     assert_true(differ >= 18);
 }
 
-/* --- timers ---------------------------------------------------------------------------- */
+/* --- timers ----------------------------------------------------------------------- */
 
 static uint64_t rang_ns;
 static void rings(struct loop_timer *t)

@@ -1,8 +1,9 @@
 /*
  * Intent: a simulated file holds what was written to it: random reads, writes, zeroes,
- * discards, growth and truncation against an array of bytes, on top of a sparse real file
- * whose bytes show through; holes read zero; the last close leaves the real file equal.
- * ASYNCOW_SEED sets the seed. Links sim_file.c alone, with a stand-in for struct blk_file.
+ * discards, growth and truncation against an array of bytes, on top of a sparse real
+ * file whose bytes show through; holes read zero; the last close leaves the real file
+ * equal. ASYNCOW_SEED sets the seed. Links sim_file.c alone, with a stand-in for struct
+ * blk_file.
  */
 #include "core/block/engine.h"
 #include "core/env/random.h"

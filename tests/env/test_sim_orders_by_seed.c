@@ -1,7 +1,7 @@
 /*
  * Intent: in the simulated world the seed and nothing else decides the order of things:
- * the same seed repeats it, others give others; mutexes exclude; time goes by events and
- * never back; who waits for ever is told so. ASYNCOW_SEED sets the first seed.
+ * the same seed repeats it, others give others; mutexes exclude; time goes by events
+ * and never back; who waits for ever is told so. ASYNCOW_SEED sets the first seed.
  */
 #include "core/coroutine/coroutine.h"
 #include "core/env/sim.h"
@@ -39,7 +39,7 @@ static void start(uint64_t seed)
     trace[0] = 0;
 }
 
-/* --- threads, a mutex, a condition: a bounded buffer ---------------------------------- */
+/* --- threads, a mutex, a condition: a bounded buffer ------------------------------ */
 
 static struct env_mutex mutex;
 static struct env_cond not_empty, not_full;
@@ -127,7 +127,7 @@ static void same_seed_same_trace(void **state)
     }
 }
 
-/* --- a lock that is shared or not --------------------------------------------------- */
+/* --- a lock that is shared or not ------------------------------------------------- */
 
 static struct env_rwlock rwlock;
 static int sharing, sharing_max, writing;
@@ -257,7 +257,7 @@ static void every_order_comes(void **state)
     assert_int_equal(distinct, 20);
 }
 
-/* --- time ---------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------- */
 
 struct tick {
     struct sim_event ev;
@@ -373,7 +373,7 @@ static void polling_lets_time_pass(void **state)
     env_destroy(env);
 }
 
-/* --- coroutines in simulated threads --------------------------------------------------- */
+/* --- coroutines in simulated threads ---------------------------------------------- */
 
 static void locks_in_coroutine(void *arg)
 {
@@ -427,7 +427,7 @@ static void each_thread_has_its_own_coroutines(void **state)
     }
 }
 
-/* --- random streams ------------------------------------------------------------------ */
+/* --- random streams --------------------------------------------------------------- */
 
 static void streams_are_apart(void **state)
 {
@@ -449,7 +449,7 @@ static void streams_are_apart(void **state)
     env_destroy(env);
 }
 
-/* --- deadlock ------------------------------------------------------------------------ */
+/* --- deadlock --------------------------------------------------------------------- */
 
 static struct env_mutex other;
 

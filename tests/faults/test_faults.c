@@ -1,6 +1,6 @@
 /*
- * Every host I/O of a fixed workload fails in turn: once, or from then on for ever, short
- * or torn, and nothing is lost that was promised.
+ * Every host I/O of a fixed workload fails in turn: once, or from then on for ever,
+ * short or torn, and nothing is lost that was promised.
  *
  * A first run counts the I/Os of each kind. Then, for each, the same run with that one
  * failing, on a fresh copy of the image in the simulator (so it is the same run):
@@ -8,7 +8,8 @@
  *     short transfer reaches nobody;
  *  2. before closing, every acknowledged byte reads back;
  *  3. the image has no corruption for QEMU or for us; leaks are allowed;
- *  4. opened again, every flushed byte reads back, and what was not flushed is old or new;
+ *  4. opened again, every flushed byte reads back, and what was not flushed is old or
+ *     new;
  *  5. that image can be written to and closes well.
  *
  * Arguments are key=value; see parse(). The last line printed is "stats {...}".

@@ -3,8 +3,8 @@
  * written through the core and checked again; then repaired. Nothing may crash, hang or
  * grow without bound, and an image that was sound before is sound after.
  *
- * The file is a memfd, so that a run costs no disk. What it names as its backing file is
- * never opened.
+ * The file is a memfd, so that a run costs no disk. What it names as its backing file
+ * is never opened.
  */
 #include <errno.h>
 #include <stdint.h>

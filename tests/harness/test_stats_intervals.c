@@ -39,8 +39,8 @@ static void equal_is_seldom_told_apart(void **state)
     assert_true(apart < RUNS * 25 / 100); /* 5 % promised; few trials make it rougher */
 }
 
-/* With as few trials as people make, too: 5 % promised, and 1000 runs make more than 8 %
- * no chance. */
+/* With as few trials as people make, too: 5 % promised, and 1000 runs make more than 8
+ * % no chance. */
 static void few_trials_promise_no_more_than_they_hold(void **state)
 {
     struct rng rng = {test_seed()};

@@ -1,6 +1,7 @@
 /*
- * Opened for write, an image loses its bitmaps: the extension that names them goes with one
- * write inside one sector, whatever comes behind it, and what comes behind it stays.
+ * Opened for write, an image loses its bitmaps: the extension that names them goes with
+ * one write inside one sector, whatever comes behind it, and what comes behind it
+ * stays.
  */
 #include <setjmp.h>
 #include <stdarg.h>

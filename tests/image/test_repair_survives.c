@@ -1,6 +1,7 @@
 /*
  * Repair, and making an image ready for write, cut off at every I/O they make: whatever
- * was reached, what the guest sees is unharmed, and the next repair brings all in order.
+ * was reached, what the guest sees is unharmed, and the next repair brings all in
+ * order.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -128,7 +129,7 @@ static void assert_clean(void)
     assert_int_equal(res.corruptions + res.leaks + res.check_errors, 0);
 }
 
-/* --- damage ------------------------------------------------------------------------ */
+/* --- damage ----------------------------------------------------------------------- */
 
 static uint64_t reftable(void) { return get(path, QCOW2_H_REFTABLE_OFFSET); }
 
@@ -160,7 +161,7 @@ static void plant_wrong_copied(void)
         put(l2 + 8 * i, get(path, l2 + 8 * i) ^ QCOW2_COPIED, 8);
 }
 
-/* --- cuts -------------------------------------------------------------------------- */
+/* --- cuts ------------------------------------------------------------------------- */
 
 static void cut_everywhere(void (*plant)(void), const char *action)
 {

@@ -108,7 +108,8 @@ static void make_image(const struct config *c, const char *path, const char *bas
     }
 }
 
-/* Counts what nobody uses, up to a little before the end of what the table can count. */
+/* Counts what nobody uses, up to a little before the end of what the table can
+ * count. */
 static void fill_counts(struct world *w, const struct config *c)
 {
     struct qcow2_header h;

@@ -14,8 +14,8 @@ struct config {
     uint64_t size, cluster;
     int backing; /* 1: over a raw file, smaller; 2: converted, compressed, from one */
     bool snapshot;
-    /* Most of what its refcount table can count is counted, though nobody uses it: it has
-     * to move soon, in a small image. */
+    /* Most of what its refcount table can count is counted, though nobody uses it: it
+     * has to move soon, in a small image. */
     bool full;
 };
 extern const struct config configs[];

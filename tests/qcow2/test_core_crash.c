@@ -1,9 +1,9 @@
 /*
- * Crashes: wherever a random workload stands, every image that a crash may leave then is
- * free of corruption for us (and, of a sample, for QEMU); what a flush covered reads back,
- * of all else each sector is old or new, and a snapshot that was made is there and holds
- * what it held. ASYNCOW_SEED repeats a run; arguments: [images [config]], how many
- * different images there must be.
+ * Crashes: wherever a random workload stands, every image that a crash may leave then
+ * is free of corruption for us (and, of a sample, for QEMU); what a flush covered reads
+ * back, of all else each sector is old or new, and a snapshot that was made is there
+ * and holds what it held. ASYNCOW_SEED repeats a run; arguments: [images [config]], how
+ * many different images there must be.
  */
 #include <assert.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /*
- * Images that are wrong, and snapshots that come to an early end: what was good before is
- * good afterwards, and nothing asserts. One small image a case; nothing random but the
- * order of events. ASYNCOW_SEED repeats a run; argument: the case.
+ * Images that are wrong, and snapshots that come to an early end: what was good before
+ * is good afterwards, and nothing asserts. One small image a case; nothing random but
+ * the order of events. ASYNCOW_SEED repeats a run; argument: the case.
  */
 #include <assert.h>
 #include <errno.h>
@@ -139,7 +139,8 @@ static void write_everywhere(struct task *t)
 }
 
 /* Writes all over the disk; what is found then: leaks, or COPIED not set where it could
- * be (after a crash also: set where a leak counts the cluster twice). That is no harm. */
+ * be (after a crash also: set where a leak counts the cluster twice). That is no
+ * harm. */
 static void go_on_writing(struct world *w, const char *refcount)
 {
     int ret = 0;

@@ -1,11 +1,11 @@
 /*
- * Every host I/O and every allocation of a workload fails in turn: once, or from then on;
- * or two of them, every pair there is. Nobody hangs, somebody hears of it, reads that
- * succeed are right; afterwards the image has no corruption, everything flushed is there
- * and the rest is old or new; and it can be opened and written to again.
+ * Every host I/O and every allocation of a workload fails in turn: once, or from then
+ * on; or two of them, every pair there is. Nobody hangs, somebody hears of it, reads
+ * that succeed are right; afterwards the image has no corruption, everything flushed is
+ * there and the rest is old or new; and it can be opened and written to again.
  *
- * Linked with --wrap for the allocator: while the core runs, its allocations are counted
- * and fail; those of the test itself (compiled to call the real one) never do.
+ * Linked with --wrap for the allocator: while the core runs, its allocations are
+ * counted and fail; those of the test itself (compiled to call the real one) never do.
  * ASYNCOW_SEED repeats a run; arguments: [stride [config [words]]],
  * the words of the trial that failed, or some of them.
  */

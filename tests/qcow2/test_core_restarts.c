@@ -1,10 +1,10 @@
 /*
  * Injected restarts: the core needs at random where it need not: a wait that is over at
- * once, a slice that has to be loaded again, a sync. Whatever needs has changed nothing:
- * where guest bytes are is the same as before the call, and so is every table, but for a
- * step of preparation that was finished (a new table linked, a free that is due), which
- * the counters tell. The guest sees what it must, and the image is clean at the end.
- * ASYNCOW_SEED repeats a run; arguments: [rounds [config]].
+ * once, a slice that has to be loaded again, a sync. Whatever needs has changed
+ * nothing: where guest bytes are is the same as before the call, and so is every table,
+ * but for a step of preparation that was finished (a new table linked, a free that is
+ * due), which the counters tell. The guest sees what it must, and the image is clean at
+ * the end. ASYNCOW_SEED repeats a run; arguments: [rounds [config]].
  */
 #include <inttypes.h>
 #include <stdio.h>

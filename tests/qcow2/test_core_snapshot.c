@@ -2,8 +2,8 @@
  * Snapshots made, dropped and applied, the first two while requests are in flight: each
  * holds what was acknowledged before it began and nothing submitted after it ended,
  * `qemu-img check` finds nothing, and the disk equals its model all along.
- * ASYNCOW_SEED repeats a run; arguments: [rounds [config]]; 0 rounds: one of every third
- * configuration.
+ * ASYNCOW_SEED repeats a run; arguments: [rounds [config]]; 0 rounds: one of every
+ * third configuration.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /*
- * A small world for the pure core: a file in memory, requests that are coroutines, and a
- * scheduler that picks the next one at random at every I/O and every wait. Any order the
- * core allows can happen, from one seed.
+ * A small world for the pure core: a file in memory, requests that are coroutines, and
+ * a scheduler that picks the next one at random at every I/O and every wait. Any order
+ * the core allows can happen, from one seed.
  */
 #ifndef TEST_WORLD_H
 #define TEST_WORLD_H

@@ -1,10 +1,10 @@
 /*
- * What each setting of coroutines changes: for a lock, which I/O it is kept across, told
- * by how long requests take beside each other in virtual time, which is exact; for the
- * others, what is made.
+ * What each setting of coroutines changes: for a lock, which I/O it is kept across,
+ * told by how long requests take beside each other in virtual time, which is exact; for
+ * the others, what is made.
  *
- * Some I/O is slow, DELAY each; all else takes microseconds. What a scene measures is how
- * many of the slow ones came one after the other.
+ * Some I/O is slow, DELAY each; all else takes microseconds. What a scene measures is
+ * how many of the slow ones came one after the other.
  */
 #include "tests/strategies/strategy_test.h"
 
@@ -134,8 +134,9 @@ static uint64_t copies(struct world *w)
     return slow;
 }
 
-/* Two allocating writes beside each other: how many more slow ones than alone before the
- * first is done. A completion that is a call of its own queues behind the other's data. */
+/* Two allocating writes beside each other: how many more slow ones than alone before
+ * the first is done. A completion that is a call of its own queues behind the other's
+ * data. */
 static uint64_t completion(struct world *w)
 {
     begin(w, w->settings, false, "delay:data-write=10ms");
@@ -231,8 +232,8 @@ static void none_takes_no_lock(void **state)
     }
 }
 
-/* Two cold reads of one cluster: with hold=metadata the second queues at the entry, else
- * in the core, for the slice. */
+/* Two cold reads of one cluster: with hold=metadata the second queues at the entry,
+ * else in the core, for the slice. */
 static void entry_holds_the_entry(void **state)
 {
     struct world *w = *state;

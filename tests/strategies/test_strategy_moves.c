@@ -1,7 +1,8 @@
 /*
- * An image moves from one loop to another, which another thread owns, while requests are
- * in flight and more are queued: drain, attach, resume. Those in flight end before, on the
- * old loop; those queued end after, on the new one; every byte is where it was written.
+ * An image moves from one loop to another, which another thread owns, while requests
+ * are in flight and more are queued: drain, attach, resume. Those in flight end before,
+ * on the old loop; those queued end after, on the new one; every byte is where it was
+ * written.
  */
 #include "tests/strategies/strategy_test.h"
 
@@ -46,7 +47,8 @@ static void resume(struct mover *m)
         assert_int_equal(job_end(m->job[i]), 0);
 }
 
-/* Requests on top of each other's clusters, more than fit in flight; then away with it. */
+/* Requests on top of each other's clusters, more than fit in flight; then away with
+ * it. */
 static void leave(struct mover *m, unsigned self)
 {
     struct world *w = m->w;

@@ -42,7 +42,8 @@ static void two_allocate_one_cluster(void **state)
     assert_int_equal(job_end(a), 0);
     assert_int_equal(job_end(b), 0);
     assert_int_equal(job_end(c), 0);
-    /* In the core, or before it: in the lock's own queue, or in that of all requests. */
+    /* In the core, or before it: in the lock's own queue, or in that of all
+     * requests. */
     bool queue = is_set(w, "lock=serialize") || is_set(w, "lock=entry");
     bool meet = !queue && !is_set(w, "freeze=whole");
     assert_int_equal(stats(w).top.overlap_waits > 0, meet);
@@ -79,8 +80,8 @@ static void discard_under_rewrite(void **state)
 }
 
 /* Four cold reads whose metadata is in four slices. A lock kept across metadata I/O
- * makes them wait for each other, and so do a frozen queue and a loop that stands still;
- * else their reads overlap.
+ * makes them wait for each other, and so do a frozen queue and a loop that stands
+ * still; else their reads overlap.
  * Told by virtual time, which is exact. */
 static void cold_reads_wait_only_if_held(void **state)
 {

@@ -1,7 +1,7 @@
 /*
- * Each setting changes what it says, and nothing else does: where the loop stands still,
- * whom a frozen queue keeps out, who keeps a worker while it waits, who gets a lock next.
- * Told by virtual time, which is exact. What a lock is held across is in
+ * Each setting changes what it says, and nothing else does: where the loop stands
+ * still, whom a frozen queue keeps out, who keeps a worker while it waits, who gets a
+ * lock next. Told by virtual time, which is exact. What a lock is held across is in
  * test_strategy_overlaps.c.
  */
 #include "tests/strategies/strategy_test.h"
@@ -132,9 +132,9 @@ static void loop_turns_during_io(void **state)
     assert_in_range(t.ended_ns - began_ns, 5 * MS, 6 * MS);
 }
 
-/* The guest writes into the block at which a direct file ends, so nothing may grow the file
- * meanwhile; the next request's metadata must. It waits, but not with the loop standing
- * still: the first could never end. */
+/* The guest writes into the block at which a direct file ends, so nothing may grow the
+ * file meanwhile; the next request's metadata must. It waits, but not with the loop
+ * standing still: the first could never end. */
 static void loop_turns_while_a_block_is_taken(void **state)
 {
     struct world *w = *state;
@@ -162,8 +162,8 @@ static void loop_turns_while_a_block_is_taken(void **state)
 
 /* --- freeze-thaw --- */
 
-/* Two reads whose metadata is in memory go on side by side, unless the queue is frozen for
- * the whole of a request. */
+/* Two reads whose metadata is in memory go on side by side, unless the queue is frozen
+ * for the whole of a request. */
 static void data_overlaps_unless_frozen_for_all(void **state)
 {
     struct world *w = *state;
@@ -178,8 +178,8 @@ static void data_overlaps_unless_frozen_for_all(void **state)
     assert_int_equal(took_ns / (10 * MS), has(w, "freeze=whole") ? 2 : 1);
 }
 
-/* Data that arrives while another request has the queue frozen for its metadata is told at
- * once, or at the thaw. (Under metadata=sync it can't arrive.) */
+/* Data that arrives while another request has the queue frozen for its metadata is told
+ * at once, or at the thaw. (Under metadata=sync it can't arrive.) */
 static void completion_waits_for_the_thaw_if_deferred(void **state)
 {
     struct world *w = *state;
@@ -231,8 +231,8 @@ static void waiting_for_another_gives_the_worker_up_if_parked(void **state)
     assert_true(t[1].ended_ns - began_ns >= 20 * MS);
 }
 
-/* One has the lock across its metadata I/O, one waits for the lock: the third is empty and
- * needs no lock, but a worker. */
+/* One has the lock across its metadata I/O, one waits for the lock: the third is empty
+ * and needs no lock, but a worker. */
 static void waiting_for_the_lock_gives_the_worker_up_if_parked(void **state)
 {
     struct world *w = *state;
@@ -256,8 +256,8 @@ static void waiting_for_the_lock_gives_the_worker_up_if_parked(void **state)
 
 /* --- threadpool:mutex, for one who keeps it across metadata I/O --- */
 
-/* The first has the lock for long; those who come meanwhile, one after the other, get it
- * in that order if it is fair. If not, the scheduler picks any. */
+/* The first has the lock for long; those who come meanwhile, one after the other, get
+ * it in that order if it is fair. If not, the scheduler picks any. */
 static bool in_order_of_arrival(struct world *w, unsigned round)
 {
     enum { ALL = 5 };
@@ -308,8 +308,8 @@ static void count_exclusive(struct env *env, struct env_rwlock *l)
     real_ops->rwlock_exclusive(env, l);
 }
 
-/* A cached read takes the shared side and no other. (That of the machine; the queue that
- * fair and park have is in test_threadpool_lock.c.) */
+/* A cached read takes the shared side and no other. (That of the machine; the queue
+ * that fair and park have is in test_threadpool_lock.c.) */
 static void cached_read_shares_the_lock(void **state)
 {
     struct world *w = *state;

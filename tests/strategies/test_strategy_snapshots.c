@@ -1,7 +1,7 @@
 /*
- * Snapshots while requests are in flight: each holds what was acknowledged before it began
- * and nothing submitted after it ended; apply replaces the disk between what came before
- * it and what comes after; and qemu-img check finds nothing.
+ * Snapshots while requests are in flight: each holds what was acknowledged before it
+ * began and nothing submitted after it ended; apply replaces the disk between what came
+ * before it and what comes after; and qemu-img check finds nothing.
  * ASYNCOW_SEED repeats a run.
  */
 #include "tests/strategies/strategy_test.h"
@@ -148,7 +148,8 @@ static void lane_done(struct guest_req *g)
 }
 
 /* Whether the block may hold this in a snapshot: somebody wrote it before the end, and
- * nobody after that was acknowledged before the begin. Writes of a block never overlap. */
+ * nobody after that was acknowledged before the begin. Writes of a block never
+ * overlap. */
 static bool may_hold(const struct load *l, uint64_t block, uint64_t stamp,
                      const struct taken *s)
 {

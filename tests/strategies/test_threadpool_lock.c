@@ -1,6 +1,6 @@
 /*
- * The locks of threadpool, each by itself: they exclude and share as they should, and the
- * queue hands over in the order of arrival, or lets newcomers pass.
+ * The locks of threadpool, each by itself: they exclude and share as they should, and
+ * the queue hands over in the order of arrival, or lets newcomers pass.
  * ASYNCOW_SEED sets the first seed.
  */
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /*
- * As much of cmocka as the tests of core/coroutine use, for machines that we cross-compile
- * to and that have no cmocka here.
+ * As much of cmocka as the tests of core/coroutine use, for machines that we
+ * cross-compile to and that have no cmocka here.
  */
 #ifndef ASYNCOW_STANDIN_CMOCKA_H
 #define ASYNCOW_STANDIN_CMOCKA_H
