@@ -154,6 +154,25 @@ static void admit(struct blk_file *f)
     }
 }
 
+/* Lock held. Is the end of the file in aio's last block, or may it come to be there? While
+ * somebody's tail has been written and not been cut off yet, the size says nothing. */
+static bool at_tail(const struct blk_file *f, const struct aio *aio)
+{
+    const struct aio *other;
+
+    if (!f->regular)
+        return false;
+    if (block_up(aio_end(aio), f->align) > blk_size(f))
+        return true;
+    for (other = f->track.active; other; other = other->track_next)
+        if (other->flags & AIO_TAIL)
+            return true;
+    for (other = f->track.waiting_head; other; other = other->track_next)
+        if (other->flags & AIO_TAIL)
+            return true;
+    return false;
+}
+
 static bool any_exclusive(const struct blk_track *t)
 {
     const struct aio *aio;
@@ -174,6 +193,8 @@ static bool enter_tracked(struct aio *aio)
     aio->flags |= AIO_TRACKED;
     env_mutex_lock(f->env, &t->lock);
     if (aio->flags & AIO_EXCLUSIVE) {
+        if (at_tail(f, aio))
+            aio->flags |= AIO_TAIL;
         t->since_rmw = 0;
         if (!atomic_load(&t->on)) {
             atomic_store(&t->on, true);
@@ -210,11 +231,7 @@ static bool enter_shared(struct loop *loop, struct aio *aio)
 
 static bool enter_exclusive(struct aio *aio)
 {
-    struct blk_file *f = aio->file;
-
     aio->flags |= AIO_EXCLUSIVE;
-    if (f->regular && block_up(aio_end(aio), f->align) > blk_size(f))
-        aio->flags |= AIO_TAIL;
     return enter_tracked(aio);
 }
 

@@ -257,9 +257,46 @@ static void rewrite_waits_for_earlier_writes(void **state)
     MUST(blk_close(file));
 }
 
+/* The last block is written whole and cut off again. Who comes in between sees a file that
+ * reaches further than it will; it must cut its own part off all the same. */
+static void size_between_write_and_cut(void **state)
+{
+    struct loop *loop = test_loop("threads", 8);
+    char bytes[100] = "x";
+    struct iovec iov = {bytes, 100};
+    unsigned between = 0;
+    (void)state;
+
+    for (int i = 0; i < 50; i++) {
+        struct blk_file *file = test_open(test_path("size"), true, true, NULL);
+        struct aio one = {
+            .op = AIO_WRITE, .file = file, .len = 100, .iov = &iov, .iovcnt = 1};
+        struct aio two = one;
+
+        two.offset = 100;
+        one.result = two.result = 1;
+        aio_submit(loop, &one);
+        while (blk_size(file) == 0) { /* then its completion has not been delivered */
+            uint64_t until = env_now_ns(test_env) + 200000;
+            loop_turn(loop, false);
+            while (blk_size(file) == 0 && env_now_ns(test_env) < until)
+                ;
+        }
+        between += blk_size(file) > 100;
+        aio_submit(loop, &two);
+        while (one.result == 1 || two.result == 1)
+            loop_turn(loop, true);
+        assert_int_equal(blk_size(file), 200);
+        MUST(blk_close(file));
+    }
+    print_message("%u of 50 came between\n", between);
+    loop_destroy(loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(size_between_write_and_cut),
         cmocka_unit_test(linux_aio_beside_io_uring),
         cmocka_unit_test(threads_beside_sync),
         cmocka_unit_test(simulated_threads),
