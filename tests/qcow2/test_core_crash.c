@@ -140,7 +140,7 @@ static void workload(const struct config *c, uint64_t seed)
     guest_free(&r.g, &w);
 }
 
-static bool taken(const char *name, uint64_t n)
+static unsigned taken(const char *name, uint64_t n) /* 1: it was */
 {
     printf("  %-16s %" PRIu64 "\n", name, n);
     return n != 0;
