@@ -285,6 +285,6 @@ int main(int argc, char **argv)
     }
     guest_done();
     crash_tell(&tally, argv[2]);
-    bool everywhere = tally.torn && tally.asked && (made || images < 20000);
+    bool everywhere = (tally.torn && tally.asked && made) || images < 20000;
     return tally.images >= images && everywhere ? 0 : 1;
 }
