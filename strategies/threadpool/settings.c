@@ -11,7 +11,7 @@ const struct setting tp_settings[] = {
      "a request that waits for the lock, or for another request, keeps its worker or "
      "gives it up"},
     {"hold", "metadata|none", "none",
-     "whether the mutex is kept across the metadata I/O that a verb owes"},
+     "whether the lock is kept across the metadata I/O that a verb owes"},
     {"workers", "1..1024", "depth", "threads; depth: as many as requests, at most 64"},
     {"engine", "same|sync", "same",
      "what a worker does its I/O with: an instance of the image's engine, or pread"},
@@ -19,7 +19,7 @@ const struct setting tp_settings[] = {
 };
 
 const struct strategy_way tp_ways[] = {
-    {"", "a worker thread a request, a thread mutex over metadata", "K10 K12"},
+    {"", "a worker thread a request, a lock of threads over metadata", "K10 K12"},
     {"lock=mutex", "one at a time", "K10"},
     {"lock=rwlock", "cached reads share the lock", "K8 K10"},
     {"mutex=fair", "handed over in the order of arrival", "K10"},
@@ -27,8 +27,8 @@ const struct strategy_way tp_ways[] = {
     {"wait=block", "the worker sleeps with the request", "K10"},
     {"wait=park", "the request is put aside and any worker resumes it: Bonzini's",
      "K10"},
-    {"hold=metadata", "the mutex is kept across metadata I/O", "K10"},
-    {"hold=none", "the mutex is given back for metadata I/O", ""},
+    {"hold=metadata", "the lock is kept across metadata I/O", "K10"},
+    {"hold=none", "the lock is given back for metadata I/O", ""},
     {"engine=same", "a worker waits for an engine instance of its own", ""},
     {"engine=sync", "a worker calls pread", ""},
     {NULL, NULL, NULL},
