@@ -57,8 +57,8 @@ int image_read_header(struct image_node *n, struct error *err)
     return read_header(n, err);
 }
 
-/* What format names, or what the magic shows when it is NULL or "". drivers: whether that
- * may be a format whose driver blocks. */
+/* What format names, or what the magic shows when it is NULL or "". drivers: whether
+ * that may be a format whose driver blocks. */
 static int find_format(struct image_node *n, const char *format, bool drivers,
                        struct error *err)
 {
@@ -131,7 +131,8 @@ static int open_node(struct image_node **out, const char *path, const char *form
     return r;
 }
 
-/* A name with a colon before any slash is a protocol's ("nbd:", "json:"), as in QEMU. */
+/* A name with a colon before any slash is a protocol's ("nbd:", "json:"), as in
+ * QEMU. */
 static bool has_protocol(const char *name) { return name[strcspn(name, ":/")] == ':'; }
 
 const char *chain_file_name(const char *name)
@@ -166,7 +167,8 @@ int chain_backing_path(char **out, const char *of, const char *name, struct erro
 }
 
 /* -ELOOP when path is a file of the chain already. Files of the simulator are told
- * apart by the real ones they were loaded from, if any; the length limit ends the rest. */
+ * apart by the real ones they were loaded from, if any; the length limit ends the
+ * rest. */
 static int note_file(struct seen *seen, unsigned n, const char *path, struct error *err)
 {
     struct stat st;

@@ -1,6 +1,6 @@
 /*
- * Opening an image and what lies below it: the part of opening that is not about waiting
- * and so is shared by all strategies. Blocking; nothing is in flight yet.
+ * Opening an image and what lies below it: the part of opening that is not about
+ * waiting and so is shared by all strategies. Blocking; nothing is in flight yet.
  */
 #ifndef ASYNCOW_CHAIN_H
 #define ASYNCOW_CHAIN_H
@@ -27,9 +27,10 @@ struct chain_options {
     const char *filters; /* for the top file (aio.h) */
 };
 /* Opens path and its backing chain (relative names are relative to the file that names
- * them; "json:" and protocols are refused by name). A top opened for write is made ready:
- * a dirty image gets its refcounts repaired, unknown autoclear bits are durably cleared,
- * bitmaps dropped and their clusters freed. 0 or -errno with err "FILE: FIELD ...". */
+ * them; "json:" and protocols are refused by name). A top opened for write is made
+ * ready: a dirty image gets its refcounts repaired, unknown autoclear bits are durably
+ * cleared, bitmaps dropped and their clusters freed. 0 or -errno with err "FILE: FIELD
+ * ...". */
 int chain_open(struct image_node **, const char *path, const struct chain_options *,
                struct error *);
 /* A name as people give it, without "file:"; NULL: it is no file's ("nbd:..."). */

@@ -1,12 +1,12 @@
 /*
  * The driver of vdi.h.
  *
- * Allocation is one step of four: the whole block with zeros around the data, the header
- * that counts it, the map's sector that points to it. All of it is metadata I/O, so that
- * nobody comes in between; what fails half way leaves a block that nobody points to, or
- * one whose sector may or may not have arrived, with the right data in it either way.
- * The file promises nothing before a flush; so a crash may leave a map that is ahead of
- * the header, which opening puts right.
+ * Allocation is one step of four: the whole block with zeros around the data, the
+ * header that counts it, the map's sector that points to it. All of it is metadata I/O,
+ * so that nobody comes in between; what fails half way leaves a block that nobody
+ * points to, or one whose sector may or may not have arrived, with the right data in it
+ * either way. The file promises nothing before a flush; so a crash may leave a map that
+ * is ahead of the header, which opening puts right.
  */
 #include "core/vdi/vdi.h"
 
@@ -67,7 +67,7 @@ bool vdi_probe(const void *first_bytes)
     return le32_at((const uint8_t *)first_bytes + H_SIGNATURE) == SIGNATURE;
 }
 
-/* --- opening ------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------- */
 
 static int must_be(const uint8_t *header, int field, const char *name, uint32_t right,
                    struct error *err)
@@ -185,7 +185,7 @@ int vdi_open(struct vdi **out, struct blk_file *file, uint64_t *size, struct err
     return 0;
 }
 
-/* --- reading and writing ------------------------------------------------------------ */
+/* --- reading and writing ---------------------------------------------------------- */
 
 static bool vdi_holds_data(const void *state)
 {

@@ -1,11 +1,11 @@
 /*
- * VirtualBox's disk images, version 1.1, dynamic or static: the second real format, as a
- * driver that blocks. The disk is blocks of 1 MiB; a map in the file says which block of
- * the file each one is. The map is read whole at open, and written, a sector at a time
- * with the header, when a block is allocated; nothing is ever freed.
+ * VirtualBox's disk images, version 1.1, dynamic or static: the second real format, as
+ * a driver that blocks. The disk is blocks of 1 MiB; a map in the file says which block
+ * of the file each one is. The map is read whole at open, and written, a sector at a
+ * time with the header, when a block is allocated; nothing is ever freed.
  *
- * Not here: differencing images, other block sizes, extra data a block (QEMU refuses the
- * same); discard; repair.
+ * Not here: differencing images, other block sizes, extra data a block (QEMU refuses
+ * the same); discard; repair.
  */
 #ifndef ASYNCOW_VDI_H
 #define ASYNCOW_VDI_H

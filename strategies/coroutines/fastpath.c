@@ -1,12 +1,12 @@
 /*
  * fastpath=on: a request that has nothing to wait for but its data does without a
- * coroutine. Bonzini's proposal of 2012, for raw images; and for a read or an overwrite of
- * one extent whose mapping is cached.
+ * coroutine. Bonzini's proposal of 2012, for raw images; and for a read or an overwrite
+ * of one extent whose mapping is cached.
  *
  * Whatever else turns up (a miss, an allocation, a lock that is taken, a second extent)
- * is left to the coroutine, as if nothing had been tried. Nobody is there to hold a lock
- * across the data, so locks that are kept there refuse the setting; to look the mapping
- * up none is taken either: it is free, and nobody else runs meanwhile.
+ * is left to the coroutine, as if nothing had been tried. Nobody is there to hold a
+ * lock across the data, so locks that are kept there refuse the setting; to look the
+ * mapping up none is taken either: it is free, and nobody else runs meanwhile.
  */
 #include "strategies/coroutines/model.h"
 

@@ -32,7 +32,7 @@ static void count(struct strategy_image *image, bool waits)
     image->stats.lock_waits += waits;
 }
 
-/* --- comutex: around a verb --------------------------------------------------------- */
+/* --- comutex: around a verb ------------------------------------------------------- */
 
 static void node_lock(struct node *node)
 {
@@ -47,7 +47,7 @@ static bool node_is_free(struct co_request *r)
     return !r->image->nodes->guard->lock.owner;
 }
 
-/* --- serialize, big, big-held: one mutex -------------------------------------------- */
+/* --- serialize, big, big-held: one mutex ------------------------------------------ */
 
 static void image_lock(struct co_request *r, enum co_wait why)
 {
@@ -64,7 +64,7 @@ static void image_unlock(struct co_request *r, enum co_wait why)
 
 static bool image_is_free(struct co_request *r) { return !r->image->mutex.owner; }
 
-/* --- rwlock: reads share ------------------------------------------------------------ */
+/* --- rwlock: reads share ---------------------------------------------------------- */
 
 static bool changes(const struct co_request *r) { return r->guest->op != GUEST_READ; }
 
@@ -102,7 +102,7 @@ static bool sharing_is_free(struct co_request *r)
            !(changes(r) && lock->shared);
 }
 
-/* --- entry: all share, and queue at the L2 entries they are about -------------------- */
+/* --- entry: all share, and queue at the L2 entries they are about ----------------- */
 
 static bool has_entries(const struct co_request *r)
 {
@@ -179,7 +179,7 @@ static bool entries_are_free(struct co_request *r)
     return !lock->owner && co_queue_empty(&lock->waiters) && !claimed_before(r);
 }
 
-/* --- the table ---------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------- */
 
 enum { BLOCKING = CO_WAIT_METADATA | CO_WAIT_COPY | CO_WAIT_TABLE };
 

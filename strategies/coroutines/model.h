@@ -2,8 +2,8 @@
  * Coroutines: a request is a stack of its own, on one thread. It runs straight on and
  * yields where it waits; a mutex that coroutines sleep on guards the core.
  *
- * Lock contract (in prose here, in code in settle.c and locks.c), with lock=comutex, the
- * default; what the other locks do is said in locks.c:
+ * Lock contract (in prose here, in code in settle.c and locks.c), with lock=comutex,
+ * the default; what the other locks do is said in locks.c:
  *  - node_guard.lock guards node.core and what is marked below. co_begin() takes it,
  *    co_end() wakes whom the core names and gives it back.
  *  - Never held across guest data I/O, decompression, or a sleep on a channel. Held
@@ -65,8 +65,8 @@ struct co_lock { /* locks.c has them all; NULL: nothing to do */
     bool calls;     /* kept across data, but what follows is a call of its own */
     /* Around a verb. Outside any section. */
     void (*begin)(struct node *), (*end)(struct node *);
-    /* Around a request. why: what it waits for, or has waited for; 0: its start, its end,
-     * a sleep on a channel. */
+    /* Around a request. why: what it waits for, or has waited for; 0: its start, its
+     * end, a sleep on a channel. */
     void (*take)(struct co_request *, enum co_wait why);
     void (*give)(struct co_request *, enum co_wait why);
     /* Whether r could have it at once. NULL: not without a coroutine. */

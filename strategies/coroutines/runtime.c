@@ -1,7 +1,7 @@
 /*
- * backend= and pool=: how coroutines are made. Both belong to the thread, so they are set
- * while the image is open and put back afterwards; of two images on one thread the one
- * opened last has its way.
+ * backend= and pool=: how coroutines are made. Both belong to the thread, so they are
+ * set while the image is open and put back afterwards; of two images on one thread the
+ * one opened last has its way.
  */
 #include "strategies/coroutines/model.h"
 

@@ -1,6 +1,6 @@
 /*
- * What can be set. Behind it: locks.c, a row of operations for each lock; fastpath.c, the
- * way without a coroutine; runtime.c, what goes to the coroutine runtime.
+ * What can be set. Behind it: locks.c, a row of operations for each lock; fastpath.c,
+ * the way without a coroutine; runtime.c, what goes to the coroutine runtime.
  */
 #include "strategies/coroutines/model.h"
 

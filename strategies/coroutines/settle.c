@@ -10,8 +10,8 @@
 
 #include <errno.h>
 
-/* The exclusive section of a node: co_begin() to co_end(). Locks that are a whole call's
- * are held already. */
+/* The exclusive section of a node: co_begin() to co_end(). Locks that are a whole
+ * call's are held already. */
 void co_begin(struct node *node)
 {
     const struct co_lock *lock = node->image->lock;
@@ -63,7 +63,8 @@ int co_settle(struct co_request *r, struct node *node, int verdict)
     return ret == 0 && r->cancelled ? -ECANCELED : ret;
 }
 
-/* A sleeper gives every lock back: else whom it waits for could never come to an end. */
+/* A sleeper gives every lock back: else whom it waits for could never come to an
+ * end. */
 void co_sleep(struct co_request *r, struct node *node)
 {
     give(r, node, 0); /* before r lies down, or it would be woken for old news */

@@ -1,11 +1,12 @@
 /*
- * The wrapper that Kivity proposed (thread 001, 27 January 2011): it makes any driver that
- * was written as if I/O blocked asynchronous, without changing a line of it. Each request
- * is a coroutine under a mutex, and what the driver takes for blocking is a yield.
+ * The wrapper that Kivity proposed (thread 001, 27 January 2011): it makes any driver
+ * that was written as if I/O blocked asynchronous, without changing a line of it. Each
+ * request is a coroutine under a mutex, and what the driver takes for blocking is a
+ * yield.
  *
- * The mutex is what lock= says: with big it is kept across the driver's metadata I/O, and
- * given back for data, after which the driver goes on in a call of its own; with big-held
- * it is kept across data too.
+ * The mutex is what lock= says: with big it is kept across the driver's metadata I/O,
+ * and given back for data, after which the driver goes on in a call of its own; with
+ * big-held it is kept across data too.
  */
 #include <errno.h>
 

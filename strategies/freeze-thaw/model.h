@@ -12,8 +12,8 @@
  *    completion still needs of metadata (the next part of the range, a sync) starts a
  *    phase, in a coroutine, that freezes again.
  *  - Frozen across the metadata I/O that a verb owes. Thawed across guest data I/O and
- *    decompression (unless freeze=whole), and always across a sleep on a channel: whom a
- *    sleeper waits for may need a turn.
+ *    decompression (unless freeze=whole), and always across a sleep on a channel: whom
+ *    a sleeper waits for may need a turn.
  *
  * One freeze for the whole chain: the queue that it stops is in front of all of it.
  */

@@ -1,10 +1,10 @@
 /*
  * The only file that waits: a phase's coroutine yields, frozen or not.
  *
- * Why there is no deadlock: a frozen phase waits only for I/O of its own request. What it
- * needs of another one it awaits thawed (ft_sleep), and that request's completion needs
- * no turn to commit. With completions=deferred it needs the thaw, which the sleeper has
- * given it.
+ * Why there is no deadlock: a frozen phase waits only for I/O of its own request. What
+ * it needs of another one it awaits thawed (ft_sleep), and that request's completion
+ * needs no turn to commit. With completions=deferred it needs the thaw, which the
+ * sleeper has given it.
  */
 #include "strategies/freeze-thaw/model.h"
 
@@ -12,7 +12,8 @@
 
 /* --- freezing --- */
 
-/* Freezes for r. Who finds the queue frozen is handed the freeze when its turn comes. */
+/* Freezes for r. Who finds the queue frozen is handed the freeze when its turn
+ * comes. */
 static void freeze(struct ft_request *r)
 {
     struct strategy_image *image = r->image;
@@ -54,8 +55,8 @@ static void complete(struct ft_request *r)
         co_enter(r->co);
 }
 
-/* What completed meanwhile comes before the next freeze, in its order; not on the stack of
- * the request that thaws. */
+/* What completed meanwhile comes before the next freeze, in its order; not on the stack
+ * of the request that thaws. */
 static void complete_held(struct loop_bh *bh)
 {
     struct strategy_image *image = from_member(bh, struct strategy_image, held_bh);
@@ -78,7 +79,7 @@ static void thaw(struct strategy_image *image)
     loop_defer(image->loop, &image->held_bh);
 }
 
-/* --- completions=free|deferred: data has come or gone, whoever has frozen the queue --- */
+/* --- completions=free|deferred: data has come or gone, whoever has frozen the queue  */
 
 static void complete_deferred(struct ft_request *r)
 {

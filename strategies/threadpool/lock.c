@@ -1,11 +1,12 @@
 /*
  * A node's lock, as `lock` and `mutex` ask for it.
  *
- * The machine's own mutex and shared/exclusive lock: whoever comes when it is free takes
- * it, past those who were there before (barging). And one of ours, a queue under a mutex
- * that is held for a few instructions: a request that has to wait says so and waits the
- * way it waits for everything (pool.c), so it can give its worker up. When it hands over
- * (fair), the next in line holds the lock before it runs, and nobody passes who waits.
+ * The machine's own mutex and shared/exclusive lock: whoever comes when it is free
+ * takes it, past those who were there before (barging). And one of ours, a queue under
+ * a mutex that is held for a few instructions: a request that has to wait says so and
+ * waits the way it waits for everything (pool.c), so it can give its worker up. When it
+ * hands over (fair), the next in line holds the lock before it runs, and nobody passes
+ * who waits.
  */
 #include "strategies/threadpool/model.h"
 

@@ -8,8 +8,8 @@
  *    tp_end() wakes whom the core names and gives it back. Never held across guest data
  *    I/O, decompression, or a sleep on a channel; across the metadata I/O that a verb
  *    owes only with hold=metadata. One node's lock at a time.
- *  - strategy_image.pool_lock guards what is handed between submitter and workers; it and
- *    tp_request.gate may be taken inside a node's lock, and nothing inside them.
+ *  - strategy_image.pool_lock guards what is handed between submitter and workers; it
+ *    and tp_request.gate may be taken inside a node's lock, and nothing inside them.
  *  - A tp_request belongs to the submitter until it is in `ready`, then to the worker
  *    that took it until it is in `finished`, or parked and in `resumed`; but for
  *    `cancelled`, `woken` and, under pool_lock, `worker` and `parked`.
@@ -50,8 +50,8 @@ struct tp_lock {
     atomic_ullong waits;     /* how many did */
 };
 
-/* How a request waits: which way, settings.c chooses; both in pool.c. wait() returns when
- * wake() has been called once since the last time, be it before. */
+/* How a request waits: which way, settings.c chooses; both in pool.c. wait() returns
+ * when wake() has been called once since the last time, be it before. */
 struct tp_worker;
 struct tp_waits {
     void (*open)(struct tp_request *);  /* the slot: these three in the submitter's */

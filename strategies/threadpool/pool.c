@@ -1,14 +1,14 @@
 /*
  * The workers, and what a request does when it must wait: `wait`.
  *
- * With wait=block the worker sleeps with it: on a condition variable of the request's own.
- * With wait=park the request has a stack of its own, a coroutine, and gives the worker up:
- * it goes back to the queue when it is woken, in front of those that haven't begun, and
- * is resumed by whichever worker is free. Its I/O the worker does for it, so that an
- * engine's loop is only ever entered by the thread that it belongs to.
+ * With wait=block the worker sleeps with it: on a condition variable of the request's
+ * own. With wait=park the request has a stack of its own, a coroutine, and gives the
+ * worker up: it goes back to the queue when it is woken, in front of those that haven't
+ * begun, and is resumed by whichever worker is free. Its I/O the worker does for it, so
+ * that an engine's loop is only ever entered by the thread that it belongs to.
  *
- * A wake-up that comes before the wait is kept (`woken`), so who sleeps needs no lock for
- * "in one step".
+ * A wake-up that comes before the wait is kept (`woken`), so who sleeps needs no lock
+ * for "in one step".
  */
 #include "strategies/threadpool/model.h"
 
@@ -208,8 +208,8 @@ static void park_wake(struct tp_request *r)
     unlock_and_signal(image, call_worker(image));
 }
 
-/* It has left its stack, so from here on another worker may have it. false: it was woken
- * in the meantime, and goes on here. */
+/* It has left its stack, so from here on another worker may have it. false: it was
+ * woken in the meantime, and goes on here. */
 static bool park(struct tp_worker *w, struct tp_request *r)
 {
     struct strategy_image *image = w->image;

@@ -49,8 +49,8 @@ static void choose_engine(struct strategy_image *image,
         image->engine.engine = "sync";
 }
 
-/* A request that parks waits in a queue of ours, and so does one that is to be handed the
- * lock; the rest is the machine's. */
+/* A request that parks waits in a queue of ours, and so does one that is to be handed
+ * the lock; the rest is the machine's. */
 static void choose_lock(struct strategy_image *image, const char *settings)
 {
     bool parks = settings_is(tp_settings, settings, "wait", "park");

@@ -1,7 +1,7 @@
 /*
- * The only file that waits, with what it is made of: for a node's lock (tp_begin; lock.c),
- * asleep for another request (tp_sleep; pool.c), or for its own I/O (owed, transfer). The
- * worker blocks, or is given up.
+ * The only file that waits, with what it is made of: for a node's lock (tp_begin;
+ * lock.c), asleep for another request (tp_sleep; pool.c), or for its own I/O (owed,
+ * transfer). The worker blocks, or is given up.
  */
 #include "strategies/threadpool/model.h"
 
@@ -39,14 +39,15 @@ void tp_sleep(struct tp_request *r, struct node *node)
     r->next = NULL;
     *node->guard->end_asleep = r;
     node->guard->end_asleep = &r->next;
-    /* With r among them: readers let go without the lock, so the news can be what r waits
-     * for. If it is old, r just asks again. */
+    /* With r among them: readers let go without the lock, so the news can be what r
+     * waits for. If it is old, r just asks again. */
     tp_end(node);
     r->waits->wait(r);
     tp_begin(r, node);
 }
 
-/* Oldest channel first, oldest sleeper first. Who then gets the lock first, `mutex` says. */
+/* Oldest channel first, oldest sleeper first. Who then gets the lock first, `mutex`
+ * says. */
 void tp_wake_sleepers(struct node *node)
 {
     qcow2_chan chan;
@@ -107,7 +108,8 @@ int tp_transfer(struct tp_request *r)
     return ret;
 }
 
-/* r->compressed into r->buf.cluster, right here: this thread is there to be kept busy. */
+/* r->compressed into r->buf.cluster, right here: this thread is there to be kept
+ * busy. */
 int tp_decompress(struct tp_request *r, const struct where *where)
 {
     struct host_expand x = {
