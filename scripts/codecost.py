@@ -235,8 +235,8 @@ kept       fields of the request's struct: what it has in memory while it waits
 fields     of all structs in the folder's headers
 points     calls during which another request may run
 
-Without: what only one folder has: the settings of coroutines; the pool and its locks. With: the
-runtime of ours that a folder includes, less back ends that don't run."""
+Without its own: without files that only this folder has (settings, or the pool), named below.
+With: and the runtime of ours that it includes, but for back ends that don't run."""
 HEADS = ['lines', 'functions', 'longest', 'paths', 'worst', 'kept', 'fields', 'points']
 
 
@@ -246,7 +246,7 @@ def table(costs):
         lines.append((row['name'], *(row[c] for c in COLUMNS)))
     for row in costs['strategies']:
         if row['own']:
-            lines.append((f"{row['name']} without {', '.join(row['own'])}",
+            lines.append((f"{row['name']} without its own",
                           *(row['without_own'].get(c, '') for c in COLUMNS)))
     for row in costs['strategies']:
         if row['runtime']:
@@ -256,7 +256,8 @@ def table(costs):
     lines.append(('common to all', *(costs['common'].get(c, '') for c in COLUMNS)))
     width = max(len(line[0]) for line in lines)
     return '\n'.join(f'{line[0]:{width}}' + ''.join(f'{cell:>10}' for cell in line[1:])
-                     for line in lines) + '\n\n' + LEGEND
+                     for line in lines) + '\n\n' + LEGEND + ''.join(
+                         f'\n    {name}: {", ".join(own)}' for name, own in OWN.items())
 
 
 def main():
