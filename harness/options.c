@@ -1,39 +1,14 @@
-/* The table of options: names, what each sets, help. See options.h. */
+/* The table of options, and setting one by its name: options.h. */
 #include "harness/options.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/options_int.h"
 #include "harness/values.h"
 
-enum kind {
-    FLAG,
-    COUNT,
-    BYTES,
-    TIME,
-    TEXT,
-    AMOUNT,
-    CHOICE,
-    RW,
-    PERCENTILES,
-    EVERY,
-    NOOP
-};
-
-struct option_def {
-    const char *name, *alias; /* alias: fio's other name */
-    enum kind kind;
-    size_t at;
-    uint64_t min, max;
-    const char
-        *choices; /* CHOICE: "a|b", the index is stored (FLAG-sized if of_bool) */
-    bool of_bool, global;
-    const char *group, *help;
-};
-
-#define AT(field) offsetof(struct job, field)
-static const struct option_def defs[] = {
+const struct option_def option_defs[] = {
     {"image", "filename", TEXT, AT(image), .group = "What to run on",
      .help = "the image file"},
     {"format", NULL, CHOICE, AT(format), .choices = "raw|qcow2|vdi",
@@ -172,13 +147,9 @@ static const struct option_def defs[] = {
     {"no-manifest-host", NULL, FLAG, AT(no_manifest_host), .global = true,
      .help = "leave out what differs between machines and moments"},
     {"quiet", NULL, FLAG, AT(quiet), .global = true, .help = "no progress, no notes"},
+    {.name = NULL},
 };
-enum { DEFS = sizeof(defs) / sizeof(defs[0]) };
-
-static void *field(const struct job *j, const struct option_def *d)
-{
-    return (char *)(uintptr_t)j + d->at;
-}
+enum { DEFS = sizeof(option_defs) / sizeof(option_defs[0]) - 1 };
 
 /* ---- names ---- */
 
@@ -193,19 +164,19 @@ static bool same_name(const char *a, const char *b)
 static const struct option_def *find(const char *name)
 {
     for (unsigned i = 0; i < DEFS; i++)
-        if (same_name(name, defs[i].name) ||
-            (defs[i].alias && same_name(name, defs[i].alias)))
-            return &defs[i];
+        if (same_name(name, option_defs[i].name) ||
+            (option_defs[i].alias && same_name(name, option_defs[i].alias)))
+            return &option_defs[i];
     return NULL;
 }
 
 static const char *nth_option(void *opaque, unsigned i)
 {
     (void)opaque;
-    return i < DEFS                               ? defs[i].name
-           : i < 2 * DEFS && defs[i - DEFS].alias ? defs[i - DEFS].alias
-           : i < 2 * DEFS                         ? ""
-                                                  : NULL;
+    return i < DEFS                                      ? option_defs[i].name
+           : i < 2 * DEFS && option_defs[i - DEFS].alias ? option_defs[i - DEFS].alias
+           : i < 2 * DEFS                                ? ""
+                                                         : NULL;
 }
 
 static int unknown(const char *name, struct error *err)
@@ -263,9 +234,9 @@ static int set_choice(struct job *j, const struct option_def *d, const char *val
         return j->format ? 0 : -ENOMEM;
     }
     if (d->of_bool)
-        *(bool *)field(j, d) = i;
+        *(bool *)option_field(j, d) = i;
     else
-        *(uint64_t *)field(j, d) = (uint64_t)i;
+        *(uint64_t *)option_field(j, d) = (uint64_t)i;
     return 0;
 }
 
@@ -278,7 +249,7 @@ static int set_flag(struct job *j, const struct option_def *d, const char *value
     if (!on && strcmp(value, "0") && strcmp(value, "off") && strcmp(value, "no") &&
         strcmp(value, "false"))
         return error_set(err, -EINVAL, "%s: `%s` is neither 0 nor 1", d->name, value);
-    *(bool *)field(j, d) = on;
+    *(bool *)option_field(j, d) = on;
     return 0;
 }
 
@@ -303,7 +274,7 @@ static int set_count(struct job *j, const struct option_def *d, const char *valu
     if (d->max && (v < d->min || v > d->max))
         return error_set(err, -EINVAL, "%s: %s is out of range, %llu to %llu", d->name,
                          value, (unsigned long long)d->min, (unsigned long long)d->max);
-    *(uint64_t *)field(j, d) = v;
+    *(uint64_t *)option_field(j, d) = v;
     if (d->at == AT(trials))
         j->trials_set = true;
     if (d->at == AT(randseed))
@@ -352,13 +323,13 @@ int job_set(struct job *j, const char *name, const char *value, struct error *er
     case EVERY:
         return set_every(j, value, err);
     case AMOUNT:
-        if (parse_amount(value, j->kb_base, field(j, d)) < 0)
+        if (parse_amount(value, j->kb_base, option_field(j, d)) < 0)
             return error_set(err, -EINVAL,
                              "%s: `%s` is not a size such as 4096, 1g or 50%%", d->name,
                              value);
         return 0;
     default: {
-        char **text = field(j, d);
+        char **text = option_field(j, d);
         free(*text);
         *text = strdup(value);
         return *text ? 0 : -ENOMEM;
@@ -399,8 +370,9 @@ int job_copy(struct job *to, const struct job *from)
     *to = *from;
     int ret = 0;
     for (unsigned i = 0; i < DEFS; i++) {
-        char **text = field(to, &defs[i]);
-        if (defs[i].kind == NOOP || defs[i].kind == PERCENTILES || !owns_text(&defs[i]))
+        char **text = option_field(to, &option_defs[i]);
+        if (option_defs[i].kind == NOOP || option_defs[i].kind == PERCENTILES ||
+            !owns_text(&option_defs[i]))
             continue;
         if (*text && !(*text = strdup(*text)))
             ret = -ENOMEM;
@@ -411,9 +383,10 @@ int job_copy(struct job *to, const struct job *from)
 void job_free(struct job *j)
 {
     for (unsigned i = 0; i < DEFS; i++) {
-        if (defs[i].kind == NOOP || defs[i].kind == PERCENTILES || !owns_text(&defs[i]))
+        if (option_defs[i].kind == NOOP || option_defs[i].kind == PERCENTILES ||
+            !owns_text(&option_defs[i]))
             continue;
-        char **text = field(j, &defs[i]);
+        char **text = option_field(j, &option_defs[i]);
         free(*text);
         *text = NULL;
     }
@@ -469,165 +442,4 @@ int job_check(const struct job *j, struct error *err)
     if (j->kb_base != 1000 && j->kb_base != 1024)
         return error_set(err, -EINVAL, "kb_base: 1000 or 1024");
     return 0;
-}
-
-static const char *value_form(const struct option_def *d)
-{
-    switch (d->kind) {
-    case COUNT:
-        return "=N";
-    case BYTES:
-        return "=SIZE";
-    case TIME:
-        return "=TIME";
-    case AMOUNT:
-        return "=SIZE|N%";
-    case RW:
-        return "=MODE";
-    case TEXT:
-        return "=TEXT";
-    case PERCENTILES:
-        return "=LIST";
-    case EVERY:
-        return "=TIME|N";
-    case CHOICE:
-        return "=";
-    default:
-        return "";
-    }
-}
-
-static void amount_text(const struct amount *a, char *out, size_t n)
-{
-    if (a->is_percent)
-        snprintf(out, n, "%g%%", a->percent);
-    else
-        snprintf(out, n, "%llu", (unsigned long long)a->bytes);
-}
-
-static bool value_text(const struct job *j, const struct option_def *d, char *out,
-                       size_t n)
-{
-    switch (d->kind) {
-    case FLAG:
-        snprintf(out, n, "%d", *(bool *)field(j, d));
-        return true;
-    case COUNT:
-    case BYTES:
-        snprintf(out, n, "%llu", (unsigned long long)*(uint64_t *)field(j, d));
-        return d->at != AT(randseed) || j->randseed_set;
-    case TIME:
-        snprintf(out, n, "%gs", (double)*(uint64_t *)field(j, d) / 1e9);
-        return true;
-    case EVERY:
-        if (j->snapshot_every.ns)
-            snprintf(out, n, "%gs", (double)j->snapshot_every.ns / 1e9);
-        else
-            snprintf(out, n, "%llu", (unsigned long long)j->snapshot_every.requests);
-        return j->snapshot_every.ns || j->snapshot_every.requests;
-    case AMOUNT:
-        amount_text(field(j, d), out, n);
-        return ((struct amount *)field(j, d))->set;
-    case RW:
-        snprintf(out, n, "%s", j->rw.text);
-        return true;
-    case CHOICE: {
-        if (d->at == AT(format))
-            return snprintf(out, n, "%s", j->format ? j->format : "") > 0;
-        uint64_t index = d->of_bool ? *(bool *)field(j, d) : *(uint64_t *)field(j, d);
-        const char *p = d->choices;
-        while (index--)
-            p += strcspn(p, "|") + 1;
-        snprintf(out, n, "%.*s", (int)strcspn(p, "|"), p);
-        return true;
-    }
-    default:
-        return false;
-    }
-}
-
-void job_each(const struct job *j, void (*fn)(void *, const char *, const char *),
-              void *opaque)
-{
-    for (unsigned i = 0; i < DEFS; i++) {
-        const struct option_def *d = &defs[i];
-        char text[64];
-        if (d->kind == TEXT) {
-            const char *s = *(char **)field(j, d);
-            if (s)
-                fn(opaque, d->name, s);
-        } else if (value_text(j, d, text, sizeof(text))) {
-            fn(opaque, d->name, text);
-        }
-    }
-}
-
-/* ---- help ---- */
-
-enum { HELP_LEFT = 28, HELP_WIDTH = 88 };
-
-/* "16m"; a size that is no round one stays in bytes. */
-static void round_size(uint64_t v, char *out, size_t n)
-{
-    const char *unit = "\0kmgt";
-
-    for (; v && v % 1024 == 0 && unit[1]; unit++)
-        v /= 1024;
-    snprintf(out, n, "%llu%.1s", (unsigned long long)v, unit);
-}
-
-/* What an option is if it isn't given. false: nothing, or its help says it. */
-static bool default_text(const struct job *j, const struct option_def *d, char *out,
-                         size_t n)
-{
-    if (d->kind == FLAG)
-        return *(bool *)field(j, d) && snprintf(out, n, "on") > 0;
-    if (d->kind == CHOICE || d->kind == RW)
-        return value_text(j, d, out, n);
-    if (d->kind != COUNT && d->kind != BYTES && d->kind != TIME)
-        return false;
-    uint64_t v = *(uint64_t *)field(j, d);
-    if (d->kind == BYTES)
-        round_size(v, out, n);
-    else if (d->kind == TIME)
-        snprintf(out, n, "%lluus", (unsigned long long)v / 1000);
-    else
-        snprintf(out, n, "%llu", (unsigned long long)v);
-    return v && d->at != AT(trials) && d->at != AT(numjobs);
-}
-
-/* A word of the right column, on the next line if it doesn't fit. Returns the column. */
-static int put_word(FILE *f, const char *word, int len, int column)
-{
-    if (column + 1 + len > HELP_WIDTH)
-        column = fprintf(f, "\n%*s", HELP_LEFT + 2, "") - 1;
-    return column + fprintf(f, " %.*s", len, word);
-}
-
-void job_options_help(FILE *f)
-{
-    struct job j;
-
-    job_init(&j);
-    for (unsigned i = 0; i < DEFS; i++) {
-        const struct option_def *d = &defs[i];
-        char left[64], right[300], now[64];
-        if (d->group)
-            fprintf(f, "%s%s:\n", i ? "\n" : "", d->group);
-        snprintf(left, sizeof(left), "--%s%s%s", d->name, value_form(d),
-                 d->kind == CHOICE ? d->choices : "");
-        bool given = default_text(&j, d, now, sizeof(now));
-        snprintf(right, sizeof(right), "%s%s%s%s%s%s", d->help,
-                 d->alias ? "; also " : "", d->alias ? d->alias : "", given ? " (" : "",
-                 given ? now : "", given ? ")" : "");
-        int column = fprintf(f, "  %-*s", HELP_LEFT, left);
-        if (column > HELP_LEFT + 2)
-            column = HELP_WIDTH;
-        for (const char *word = right; *word; word += strspn(word, " ")) {
-            int len = (int)strcspn(word, " ");
-            column = put_word(f, word, len, column);
-            word += len;
-        }
-        fputc('\n', f);
-    }
 }
