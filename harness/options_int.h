@@ -3,18 +3,19 @@
 #define HARNESS_OPTIONS_INT_H
 #include "harness/options.h"
 
-enum option_kind { /* how the value reads */
-                   FLAG,
-                   COUNT,
-                   BYTES,
-                   TIME,
-                   TEXT,
-                   AMOUNT,
-                   CHOICE,
-                   RW,
-                   PERCENTILES,
-                   EVERY,
-                   NOOP /* fio has it, here it changes nothing */
+/* How the value reads. NOOP: fio has it, here it changes nothing. */
+enum option_kind {
+    FLAG,
+    COUNT,
+    BYTES,
+    TIME,
+    TEXT,
+    AMOUNT,
+    CHOICE,
+    RW,
+    PERCENTILES,
+    EVERY,
+    NOOP
 };
 
 struct option_def {
@@ -29,8 +30,8 @@ struct option_def {
 };
 
 #define AT(field) offsetof(struct job, field)
-extern const struct option_def
-    option_defs[]; /* in the order of help; name NULL ends it */
+/* In the order of the help; name NULL ends it. */
+extern const struct option_def option_defs[];
 
 /* Where in the job it is. */
 static inline void *option_field(const struct job *j, const struct option_def *d)
