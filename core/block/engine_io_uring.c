@@ -233,6 +233,7 @@ static void reap(struct uring *u)
         }
     }
     io_uring_cq_advance(&u->ring, n);
+    u->signalled |= n > 0; /* perhaps after it was drained */
 }
 
 static bool completions_held(struct uring *u)
@@ -254,8 +255,10 @@ static void uring_wait(struct engine *e, uint64_t timeout_ns)
 
     if (unlikely(!u->enabled))
         enable(u);
-    if (unlikely(u->done_fd >= 0) && e->inflight)
+    if (unlikely(u->done_fd >= 0) && (e->inflight || u->signalled)) {
         drain_fd(u->done_fd); /* first, or a completion in between were forgotten */
+        u->signalled = false;
+    }
     if (timeout_ns && !io_uring_cq_ready(&u->ring)) {
         if (unlikely(!u->polling))
             watch_wake_fd(u);

@@ -31,6 +31,7 @@ struct libuv {
     struct engine base;
     uv_loop_t loop;
     uv_async_t async;
+    bool outside; /* somebody else polls the backend and sleeps */
     struct request *free;
     struct request requests[];
 };
@@ -207,7 +208,8 @@ static void libuv_wait(struct engine *e, uint64_t timeout_ns)
     }
     if (timeout_ns)
         ppoll(&backend, 1, &ts, NULL);
-    if (timeout_ns || e->inflight)
+    /* From outside, what is left over would keep the descriptor readable. */
+    if (timeout_ns || e->inflight || u->outside)
         uv_run(&u->loop, UV_RUN_NOWAIT);
 }
 
@@ -216,6 +218,7 @@ static void libuv_wake(struct engine *e) { uv_async_send(&libuv_of(e)->async); }
 static int libuv_fd(struct engine *e, struct error *err)
 {
     (void)err;
+    libuv_of(e)->outside = true;
     return uv_backend_fd(&libuv_of(e)->loop);
 }
 

@@ -41,6 +41,7 @@ struct laio {
     int wake_fd, done_fd;  /* done_fd -1: poll iocb works */
     bool polling;          /* the poll iocb is in flight */
     bool outside;          /* somebody else polls done_fd and sleeps */
+    bool signalled;        /* done_fd may be */
     unsigned batch;
     struct iocb poll_iocb;
     struct iocb **ptrs; /* batch entries, at the iocbs after them */
@@ -222,6 +223,7 @@ static void finished(struct laio *l, const struct io_event *ev)
         return;
     }
     l->base.inflight--;
+    l->signalled = true; /* perhaps after it was drained */
     engine_complete(ev->data, (int64_t)ev->res);
 }
 
@@ -285,8 +287,10 @@ static void laio_wait(struct engine *e, uint64_t timeout_ns)
                           .tv_nsec = (long)(timeout_ns % 1000000000u)};
     struct timespec *limit = timeout_ns == UINT64_MAX ? NULL : &ts;
 
-    if (unlikely(l->outside) && e->inflight)
+    if (unlikely(l->outside) && (e->inflight || l->signalled)) {
         drain_fd(l->done_fd); /* first, or a completion in between were forgotten */
+        l->signalled = false;
+    }
     if (likely(l->ring)) {
         if (reap(l) || timeout_ns == 0)
             return;

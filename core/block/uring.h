@@ -20,7 +20,8 @@ struct uring {
     bool polling;  /* the poll of wake_fd is in the ring */
     bool deferred; /* completions need a system call to come out */
     int wake_fd;
-    int done_fd; /* signalled with each completion; -1: nobody sleeps outside */
+    int done_fd;    /* signalled with each completion; -1: nobody sleeps outside */
+    bool signalled; /* it may be */
 
     /* Registered files, by blk_file.id; 0: free. A slot keeps its file open until
      * another file needs it or the ring goes. */

@@ -22,7 +22,7 @@ static struct loop *open_loop(const char *engine, struct loop_options o)
     struct loop *loop;
 
     o.engine = engine;
-    o.depth = 8;
+    o.depth = o.depth ? o.depth : 8;
     MUST(loop_create(&loop, test_env, &o, &test_err));
     return loop;
 }
@@ -68,6 +68,36 @@ static void all_that_wakes(const char *engine, struct loop_options o)
     }
     loop_destroy(loop);
     MUST(blk_close(file));
+}
+
+/* What has been reaped doesn't end later sleeps: there are few in a long wait. */
+static void sleeps_are_sleeps(const char *engine, struct loop_options o)
+{
+    struct blk_file *file = test_open(test_path("calm"), true, true, "delay:read=30ms");
+    struct loop *loop = open_loop(engine, o);
+    struct loop_stats before, after;
+
+    for (int i = 0; i < 3; i++)
+        MUST(run(loop, file, AIO_WRITE));
+    loop_get_stats(loop, &before);
+    MUST(run(loop, file, AIO_READ));
+    loop_get_stats(loop, &after);
+    assert_true(after.slept - before.slept <= 20);
+    loop_destroy(loop);
+    MUST(blk_close(file));
+}
+
+static void nobody_spins(void **state)
+{
+    static const struct loop_options ways[] = {
+        {.libuv = false},
+        {.libuv = true},
+        {.waiter = LOOP_WAIT_SELECT, .waiter_ns = LONG_NS}};
+
+    (void)state;
+    for (int e = 0; e < TEST_ENGINES; e++)
+        for (unsigned w = 0; has_descriptor(test_engines[e]) && w < 3; w++)
+            sleeps_are_sleeps(test_engines[e], ways[w]);
 }
 
 static void inside_libuv(void **state)
@@ -225,7 +255,7 @@ static void chain(struct aio *aio)
 /* Several chains of I/Os, each of which is submitted by the completion of the last. */
 static void run_chains(const char *engine, bool inline_completion)
 {
-    struct loop_options o = {.inline_completion = inline_completion};
+    struct loop_options o = {.depth = 64, .inline_completion = inline_completion};
     struct blk_file *file = test_open(test_path("chain"), false, true, NULL);
     struct iovec iov = {memory, BLOCK};
     struct aio aio[4];
@@ -275,6 +305,7 @@ static void inline_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nobody_spins),
         cmocka_unit_test(inside_libuv),
         cmocka_unit_test(by_select),
         cmocka_unit_test(blindly),
