@@ -286,6 +286,32 @@ static void choose_range(struct guest *g, struct world *w, uint64_t *at, uint64_
     *len = n * SECTOR;
 }
 
+/* What somebody reads or writes is discarded at once, that is flushed, and more is written:
+ * if the first is slow, its clusters are wanted again before it has ended. */
+static int chase(struct guest *g, struct task *t)
+{
+    uint64_t c = g->cluster, at = g->at / c * c, end = (g->at + g->len + c - 1) / c * c;
+    int ret = 0;
+
+    if (end > g->size)
+        end = g->size;
+    if (at >= end || !model_claim(&g->m, at, end - at, false))
+        return 0;
+    ret = do_discard(g, t, at, end - at);
+    model_release(&g->m, at, end - at);
+    if (!ret)
+        ret = do_flush(g, t);
+    for (int i = 0; i < 3 && !ret; i++) {
+        uint64_t len;
+        choose_range(g, t->w, &at, &len);
+        if (!model_claim(&g->m, at, len, false))
+            continue;
+        ret = do_write(g, t, at, len);
+        model_release(&g->m, at, len);
+    }
+    return ret;
+}
+
 static void one_request(struct guest *g, struct task *t)
 {
     struct world *w = t->w;
@@ -295,9 +321,17 @@ static void one_request(struct guest *g, struct task *t)
     choose_range(g, w, &at, &len);
     if (world_random(w, g->flushes ? g->flushes : 10) == 0) {
         ret = do_flush(g, t);
+    } else if (world_random(w, 12) == 0) {
+        ret = chase(g, t);
     } else if (kind >= 6) {
+        g->at = at;
+        g->len = len;
         ret = do_read(g, t, at, len);
-    } else if (model_claim(&g->m, at, len, world_random(w, 4) != 0)) {
+    } else if (model_claim(&g->m, at, len, world_random(w, 2))) {
+        if (kind < 4) {
+            g->at = at;
+            g->len = len;
+        }
         ret = kind < 4    ? do_write(g, t, at, len)
               : kind == 4 ? do_zero(g, t, at, len)
                           : do_discard(g, t, at, len);

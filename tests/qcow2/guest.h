@@ -32,6 +32,7 @@ struct guest {
     unsigned flushes; /* one request in so many is one; 0: in ten */
     bool may_fail;    /* requests may fail; else that is the end */
     unsigned errors;  /* requests that did */
+    uint64_t at, len; /* of the last read or write that was begun */
     unsigned opens;
     bool large_cache; /* when it was opened last */
     struct qcow2_stats totals;

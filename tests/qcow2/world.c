@@ -91,8 +91,9 @@ bool world_run(struct world *w, struct task *tasks, unsigned n)
                 break;
             }
         }
-        if (w->verify && w->q)
+        if (w->verify && w->q && !w->delayed)
             qcow2_verify(w->q);
+        w->delayed = false;
         if (w->after_step)
             w->after_step(w);
     }
@@ -146,10 +147,21 @@ static int outcome(struct world *w)
     return w->fail_err;
 }
 
+/* Some I/Os take as long as many others. */
+static void delay(struct task *t)
+{
+    world_pause(t);
+    if (world_random(t->w, 48) == 0)
+        for (uint64_t n = world_random(t->w, 400); n; n--) {
+            t->w->delayed = true;
+            co_yield ();
+        }
+}
+
 int world_read(struct task *t, uint64_t offset, void *buf, uint64_t len)
 {
     struct world *w = t->w;
-    world_pause(t);
+    delay(t);
     int err = outcome(w);
     memset(buf, 0, len);
     if (!err && offset < w->size)
@@ -161,7 +173,7 @@ int world_read(struct task *t, uint64_t offset, void *buf, uint64_t len)
 int world_write(struct task *t, uint64_t offset, const void *buf, uint64_t len)
 {
     struct world *w = t->w;
-    world_pause(t);
+    delay(t);
     int err = outcome(w);
     if (!err) {
         world_reach(w, offset + len);
