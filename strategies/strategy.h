@@ -108,6 +108,8 @@ struct strategy {
      * ends there. */
     void (*attach)(struct strategy_image *, struct loop *);
     void (*stats)(struct strategy_image *, struct strategy_stats *);
+    /* Between two turns: asserts all that must hold in memory. Slow, for tests. */
+    void (*verify)(struct strategy_image *);
     /* Drained by the caller's side (asserted: nothing in flight). Syncs all metadata,
      * trims the file, frees. 0 or the first error: then the disk holds what the last
      * successful flush promised. */

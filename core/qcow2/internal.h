@@ -25,6 +25,8 @@
  *   4. A cluster in limbo has refcount >= 1 in memory.
  *   5. Every L1 entry that is not 0 points at a cluster in the metadata set, so does
  *      every refcount table entry.
+ *   6. What an L2 entry of the disk (not of a snapshot) points at has refcount >= 1 in
+ *      memory, unless the image was wrong before.
  */
 #ifndef QCOW2_INTERNAL_H
 #define QCOW2_INTERNAL_H

@@ -58,6 +58,32 @@ static void verify_tickets(const struct qcow2 *q)
     }
 }
 
+/* Tables of a snapshot that is being deleted stay in the cache until they are free. */
+static bool is_active_l2(const struct qcow2 *q, const struct qcow2_slice *s)
+{
+    uint64_t table = s->offset & ~(q->cluster - 1);
+
+    if (s->state != SLICE_VALID || s->kind != SLICE_L2)
+        return false;
+    for (uint64_t i = 0; i < q->l1.entries; i++)
+        if ((be64toh(q->l1.entry[i]) & QCOW2_OFFSET_MASK) == table)
+            return true;
+    return false;
+}
+
+static void verify_entries(const struct qcow2 *q, const struct qcow2_slice *s)
+{
+    for (uint64_t i = 0; i < q->slice_size / 8; i++) {
+        uint64_t host;
+        bool known;
+        int type = entry_decode(q, l2_entry(s, i), &host);
+        if (type != E_NORMAL && type != E_ZERO_ALLOC)
+            continue;
+        uint64_t count = refcount_in_memory(q, host >> q->cluster_bits, &known);
+        assert(!known || count >= 1);
+    }
+}
+
 void qcow2_verify(const struct qcow2 *q)
 {
     unsigned busy = 0, shadows = 0;
@@ -80,6 +106,9 @@ void qcow2_verify(const struct qcow2 *q)
             assert(!known || count >= 1);
         }
     }
+    for (unsigned i = 0; q->opt.write && i < q->nslots && !q->corrupt; i++) /* 6 */
+        if (is_active_l2(q, &q->slots[i]))
+            verify_entries(q, &q->slots[i]);
     for (uint64_t i = 0; q->opt.write && i < q->l1.entries; i++) { /* 5 */
         uint64_t offset = be64toh(q->l1.entry[i]) & QCOW2_OFFSET_MASK;
         assert(!offset || (offset & (q->cluster - 1)) || metaset_has(q, offset));

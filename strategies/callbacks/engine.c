@@ -227,6 +227,11 @@ void cb_stats(struct strategy_image *image, struct strategy_stats *out)
     node_stats(image->nodes, out);
 }
 
+void cb_verify(struct strategy_image *image)
+{
+    nodes_verify(image->nodes, image->node_count);
+}
+
 int cb_close(struct strategy_image *image)
 {
     int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, cb_submit);
@@ -249,5 +254,6 @@ const struct strategy asyncow_strategy = {
     .drain_end = cb_drain_end,
     .attach = cb_attach,
     .stats = cb_stats,
+    .verify = cb_verify,
     .close = cb_close,
 };

@@ -150,6 +150,7 @@ void cb_drain_begin(struct strategy_image *);
 void cb_drain_end(struct strategy_image *);
 void cb_attach(struct strategy_image *, struct loop *);
 void cb_stats(struct strategy_image *, struct strategy_stats *);
+void cb_verify(struct strategy_image *);
 int cb_close(struct strategy_image *);
 
 /* settle.c: all that would wait, and so ends by returning to the loop */

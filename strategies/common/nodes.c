@@ -109,3 +109,10 @@ void node_stats(const struct node *top, struct strategy_stats *out)
     out->top = *qcow2_stats(top->core);
     out->poisoned = qcow2_poisoned(top->core);
 }
+
+void nodes_verify(const struct node *nodes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (nodes[i].core)
+            qcow2_verify(nodes[i].core);
+}

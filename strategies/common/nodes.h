@@ -41,5 +41,6 @@ void node_load_error(const struct node *, int ret, struct error *err);
 int node_trim(const struct node *top);
 
 void node_stats(const struct node *top, struct strategy_stats *out); /* of its core */
+void nodes_verify(const struct node *, unsigned count); /* see struct strategy */
 
 #endif

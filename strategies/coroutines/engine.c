@@ -215,6 +215,11 @@ void co_stats(struct strategy_image *image, struct strategy_stats *out)
     node_stats(image->nodes, out);
 }
 
+void co_verify(struct strategy_image *image)
+{
+    nodes_verify(image->nodes, image->node_count);
+}
+
 int co_close(struct strategy_image *image)
 {
     int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, co_submit);
@@ -237,5 +242,6 @@ const struct strategy asyncow_strategy = {
     .drain_end = co_drain_end,
     .attach = co_attach,
     .stats = co_stats,
+    .verify = co_verify,
     .close = co_close,
 };

@@ -125,6 +125,7 @@ void co_drain_begin(struct strategy_image *);
 void co_drain_end(struct strategy_image *);
 void co_attach(struct strategy_image *, struct loop *);
 void co_stats(struct strategy_image *, struct strategy_stats *);
+void co_verify(struct strategy_image *);
 int co_close(struct strategy_image *);
 
 /* settle.c: all that waits. All but co_wake_sleepers() and co_defer() may yield.

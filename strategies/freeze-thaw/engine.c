@@ -221,6 +221,11 @@ void ft_stats(struct strategy_image *image, struct strategy_stats *out)
     node_stats(image->nodes, out);
 }
 
+void ft_verify(struct strategy_image *image)
+{
+    nodes_verify(image->nodes, image->node_count);
+}
+
 int ft_close(struct strategy_image *image)
 {
     int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, ft_submit);
@@ -243,5 +248,6 @@ const struct strategy asyncow_strategy = {
     .drain_end = ft_drain_end,
     .attach = ft_attach,
     .stats = ft_stats,
+    .verify = ft_verify,
     .close = ft_close,
 };

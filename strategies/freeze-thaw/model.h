@@ -124,6 +124,7 @@ void ft_drain_begin(struct strategy_image *);
 void ft_drain_end(struct strategy_image *);
 void ft_attach(struct strategy_image *, struct loop *);
 void ft_stats(struct strategy_image *, struct strategy_stats *);
+void ft_verify(struct strategy_image *);
 int ft_close(struct strategy_image *);
 
 /* settle.c: all that waits. All but ft_end(), ft_wake_sleepers() and ft_defer() are for

@@ -235,6 +235,18 @@ void tp_stats(struct strategy_image *image, struct strategy_stats *out)
     tp_end(top);
 }
 
+void tp_verify(struct strategy_image *image)
+{
+    for (unsigned i = 0; i < image->node_count; i++) {
+        struct node *node = &image->nodes[i];
+        if (!node->core)
+            continue;
+        tp_begin(&image->own, node);
+        nodes_verify(node, 1);
+        tp_end(node);
+    }
+}
+
 int tp_close(struct strategy_image *image)
 {
     int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, tp_submit);
@@ -257,5 +269,6 @@ const struct strategy asyncow_strategy = {
     .drain_end = tp_drain_end,
     .attach = tp_attach,
     .stats = tp_stats,
+    .verify = tp_verify,
     .close = tp_close,
 };

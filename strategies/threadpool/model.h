@@ -187,6 +187,7 @@ void tp_drain_begin(struct strategy_image *);
 void tp_drain_end(struct strategy_image *);
 void tp_attach(struct strategy_image *, struct loop *);
 void tp_stats(struct strategy_image *, struct strategy_stats *);
+void tp_verify(struct strategy_image *);
 int tp_close(struct strategy_image *);
 
 /* settle.c: all that waits, on a worker. All but tp_wake_sleepers() and tp_defer()
