@@ -282,6 +282,13 @@ void explore_world_free(struct explore_world *w)
 
 /* --- the operations ------------------------------------------------------------------ */
 
+/* Asserts; whoever searches notices the death. */
+static void verify(struct explore_world *w)
+{
+    if (w->config.strategy->verify)
+        w->config.strategy->verify(w->image);
+}
+
 static void op_done(struct guest_req *g)
 {
     struct explore_op *op = (struct explore_op *)g;
@@ -293,6 +300,8 @@ static void op_done(struct guest_req *g)
         fail(w, "operation %u ends inside a submission", op->index + 1);
     op->end = ++w->moment;
     w->pending--;
+    if (!w->threads) /* else it would take locks, and so be part of the schedule */
+        verify(w);
     if (w->watch.done)
         w->watch.done(w->watch.opaque, op);
 }
@@ -589,6 +598,7 @@ static bool judge_snapshot(struct explore_world *w, const struct explore_op *op)
 
 static bool judge_all(struct explore_world *w)
 {
+    verify(w);
     if (!judge_results(w) ||
         !judge(w, NULL, w->moment + 1, w->moment + 2, "the image") || !close_image(w) ||
         !judge_file(w))

@@ -19,7 +19,7 @@
 #include "core/image/node.h"
 #include "core/qcow2/qcow2.h"
 
-#define STRATEGY_ABI 7
+#define STRATEGY_ABI 8
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
 enum guest_op {

@@ -28,6 +28,8 @@ void aio_to_engine(struct loop *loop, struct aio *aio)
 {
     file_count_io(aio->file, loop->slot, aio);
     aio->state = AIO_QUEUED;
+    if (unlikely(loop->env->simulated))
+        sim_name(loop->env, aio);
     if (likely(loop->ops->native & 1u << aio->op))
         aio_queue_push(&loop->gathered, aio);
     else

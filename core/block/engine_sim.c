@@ -304,7 +304,7 @@ static void sim_submit(struct engine *engine, struct aio_queue *q, unsigned max)
         a->engine_data = e;
         memset(ev, 0, sizeof(*ev));
         ev->fn = finish;
-        sim_schedule(engine->env, ev, finish_ns(e, a->op));
+        sim_schedule_for(engine->env, ev, finish_ns(e, a->op), a);
     }
 }
 

@@ -106,6 +106,15 @@ void history_name(struct history *h, uint64_t *past, const void *item)
     e->read = 0;
 }
 
+void history_rename(struct history *h, const void *item, const void *to)
+{
+    uint64_t hash = history_of(h, item);
+    struct history_entry *e = find(h, to, 0);
+
+    e->wrote = hash;
+    e->read = 0;
+}
+
 uint64_t history_of(struct history *h, const void *item)
 {
     return find(h, item, 0)->wrote;

@@ -45,6 +45,7 @@ void history_touch(struct history *, uint64_t *past, const void *object, uint64_
 /* Something that didn't exist before: what it was before, at the same place in memory,
  * is forgotten. And what it is. */
 void history_name(struct history *, uint64_t *past, const void *item);
+void history_rename(struct history *, const void *item, const void *to);
 uint64_t history_of(struct history *, const void *item);
 /* Learns all that the other knew. */
 void history_join(uint64_t *past, uint64_t other);

@@ -112,6 +112,11 @@ void sim_touch_part(struct env *, const void *object, uint64_t part, bool write)
 /* item goes into a queue with one reader, who takes the oldest first. */
 void sim_push(struct env *, const void *queue, const void *item);
 void sim_pop(struct env *, const void *queue, const void *item);
+/* item is made by the running actor, now; what is scheduled for it knows no more than that,
+ * whenever that happens. */
+void sim_name(struct env *, const void *item);
+void sim_schedule_for(struct env *, struct sim_event *, uint64_t when_ns,
+                      const void *item);
 /* A step of the running actor that depends on what it didn't find, or on a choice. */
 void sim_mark(struct env *, uint64_t what);
 

@@ -99,16 +99,31 @@ bool sim_cancel(struct env *env, struct sim_event *ev)
     abort(); /* invariant 2 */
 }
 
+static void schedule(struct world *w, struct sim_event *ev, uint64_t when_ns)
+{
+    sim_cancel(&w->env, ev);
+    ev->when_ns = when_ns;
+    ev->seq = ++w->seq;
+    tell(w, SIM_SCHEDULED, ev, NULL);
+    w->heap = sim_grown(w->heap, w->heap_n + 1, &w->heap_max, sizeof(*w->heap));
+    heap_place(w, ++w->heap_n, ev);
+}
+
 void sim_schedule(struct env *env, struct sim_event *ev, uint64_t when_ns)
 {
     struct world *w = world_of(env);
 
-    sim_cancel(env, ev);
-    ev->when_ns = when_ns;
-    ev->seq = ++w->seq;
+    schedule(w, ev, when_ns);
     if (w->history)
         history_name(w->history, w->past, ev);
-    tell(w, SIM_SCHEDULED, ev, NULL);
-    w->heap = sim_grown(w->heap, w->heap_n + 1, &w->heap_max, sizeof(*w->heap));
-    heap_place(w, ++w->heap_n, ev);
+}
+
+void sim_schedule_for(struct env *env, struct sim_event *ev, uint64_t when_ns,
+                      const void *item)
+{
+    struct world *w = world_of(env);
+
+    schedule(w, ev, when_ns);
+    if (w->history)
+        history_rename(w->history, item, ev);
 }

@@ -101,6 +101,14 @@ void sim_mark(struct env *env, uint64_t what)
         *w->past = history_mix(*w->past, what);
 }
 
+void sim_name(struct env *env, const void *item)
+{
+    struct world *w = world_of(env);
+
+    if (w->history)
+        history_name(w->history, w->past, item);
+}
+
 void sim_push(struct env *env, const void *queue, const void *item)
 {
     struct world *w = world_of(env);
