@@ -30,7 +30,7 @@ struct explore {
     enum explore_mode mode;
     bool automatic; /* all, and where that doesn't end, bounded */
     unsigned depth; /* of PCT */
-    bool through, json;
+    bool through, warm, json;
     struct env *clock;
     uint64_t deadline_ns;
     json_t *results;
@@ -153,7 +153,8 @@ static struct explore_job job_of(const struct explore *x, const struct module *m
         .config = {.strategy = m->table,
                    .settings = m->settings,
                    .cluster = x->cluster,
-                   .through = x->through},
+                   .through = x->through,
+                   .warm = x->warm},
         .mode = x->mode,
         .bound = x->mode == EXPLORE_PCT ? x->depth : (unsigned)x->preemptions,
         .seed = x->seed,
@@ -236,9 +237,10 @@ static void print_json(struct explore *x)
     json_array_foreach(x->results, i, one) total +=
         json_integer_value(json_object_get(one, "schedules"));
     json_t *o = json_pack(
-        "{s:s, s:I, s:I, s:s, s:I, s:O}", "version", ASYNCOW_VERSION_LONG, "seed",
+        "{s:s, s:I, s:I, s:s, s:s, s:I, s:O}", "version", ASYNCOW_VERSION_LONG, "seed",
         (json_int_t)x->seed, "cluster_size", (json_int_t)x->cluster, "metadata_writes",
-        x->through ? "through" : "back", "schedules", total, "sets", x->results);
+        x->through ? "through" : "back", "cache", x->warm ? "warm" : "cold",
+        "schedules", total, "sets", x->results);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
@@ -321,6 +323,7 @@ static void help(void)
         "  --seed=N            of the random modes (1)\n"
         "  --cluster-size=N    of the image (1024)\n"
         "  --metadata-writes=back|through  (back)\n"
+        "  --cache=cold|warm   whether metadata is in memory, and some dirty (cold)\n"
         "  --script=FILE       where a schedule that fails goes, made short\n"
         "  --replay=FILE       runs that one and draws it\n"
         "  --output-format=text|json\n\n"
@@ -390,6 +393,9 @@ static const char *set_option(struct explore *x, const char *name, const char *v
     } else if (!strcmp(name, "metadata-writes")) {
         x->through = !strcmp(value, "through");
         return x->through || !strcmp(value, "back") ? NULL : "back or through";
+    } else if (!strcmp(name, "cache")) {
+        x->warm = !strcmp(value, "warm");
+        return x->warm || !strcmp(value, "cold") ? NULL : "cold or warm";
     } else {
         x->json = !strcmp(value, "json");
         return x->json || !strcmp(value, "text") ? NULL : "text or json";
@@ -398,9 +404,9 @@ static const char *set_option(struct explore *x, const char *name, const char *v
 }
 
 static const char *const options[] = {
-    "strategy",     "operations",      "set",          "mode",   "schedules",
-    "seconds",      "preemptions",     "seed",         "script", "replay",
-    "cluster-size", "metadata-writes", "output-format"};
+    "strategy",     "operations",      "set",   "mode",         "schedules",
+    "seconds",      "preemptions",     "seed",  "script",       "replay",
+    "cluster-size", "metadata-writes", "cache", "output-format"};
 
 static const char *nth_option(void *opaque, unsigned i)
 {

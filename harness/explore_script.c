@@ -173,9 +173,13 @@ static int read_line(char *line, char **strategy, struct explore_job *job,
         job->config.through = *value == 't';
         return 0;
     }
+    if (!strcmp(line, "cache") && (!strcmp(value, "cold") || !strcmp(value, "warm"))) {
+        job->config.warm = *value == 'w';
+        return 0;
+    }
     return error_set(err, -EINVAL,
                      "`%s %s`: strategy, cluster-size, metadata-writes back|through, "
-                     "operations and choices are known",
+                     "cache cold|warm, operations and choices are known",
                      line, value);
 }
 

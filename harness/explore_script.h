@@ -6,6 +6,7 @@
  *     strategy callbacks:hold=none
  *     cluster-size 1024
  *     metadata-writes back
+ *     cache cold
  *     operations alloc,read@same
  *     choices 0 2 1
  *

@@ -1,6 +1,6 @@
 /*
- * The world of one set of operations, used for one schedule after the other: env, loop and
- * file stay, the image's bytes are put back and the strategy opened anew each time.
+ * The world of one set of operations, used for one schedule after the other: the image's
+ * bytes are put back and everything is opened anew each time.
  *
  * Sectors. Each sector of the disk that an operation may change holds one word, repeated:
  * its own number and a tag that tells who wrote it (0: zeros; 1: what was there before;
@@ -27,6 +27,7 @@
 #define SECTOR ((uint64_t)512)
 #define NAME "mem:explored"
 enum { OLD = 1, FIRST_TAG = 2, NONE = ~0u };
+enum { SPARE = 1, FIRST_CLUSTER = 2 }; /* of the disk, by number */
 static const char *const snapshot_names[EXPLORE_OPS_MAX] = {"one", "two", "three"};
 enum { CLUSTERS_MAX = 2 * EXPLORE_OPS_MAX };
 
@@ -119,13 +120,13 @@ static uint64_t cluster_of(const struct explore_world *w, unsigned i)
 
     switch (w->set.place) {
     case EXPLORE_NEIGHBOUR:
-        return 2 + i;
+        return FIRST_CLUSTER + i;
     case EXPLORE_L2:
-        return 2 + 5 * i;
+        return FIRST_CLUSTER + 5 * i;
     case EXPLORE_REFBLOCK:
-        return 2 + i * per_l2;
+        return FIRST_CLUSTER + i * per_l2;
     default:
-        return 2;
+        return FIRST_CLUSTER;
     }
 }
 
@@ -154,7 +155,7 @@ static void lay_out(struct explore_world *w)
     for (unsigned k = 0; k < w->clusters; k++)
         w->allocated[k] = !to_allocate[k];
     if (!w->clusters) /* something to flush, to keep */
-        w->allocated[note_cluster(w, 2)] = true;
+        w->allocated[note_cluster(w, FIRST_CLUSTER)] = true;
     else
         note_cluster(w, w->cluster[w->clusters - 1] + 1);
     w->disk = (cluster_of(w, EXPLORE_OPS_MAX - 1) + 3) * w->config.cluster;
@@ -182,21 +183,42 @@ static int fill_image(struct explore_world *w, struct error *err)
     return ret < 0 ? ret : end;
 }
 
+/* Loop and file are new for each schedule: what one leaves behind in them is not part of
+ * the next. */
+static int set_up(struct explore_world *w, struct error *err)
+{
+    struct blk_options bo = {.env = w->env, .sim = true, .write = true};
+    int ret = loop_create(&w->loop, w->env, &w->engine, err);
+
+    if (ret == 0)
+        ret = blk_open(&w->file, NAME, &bo, err);
+    w->node.file = w->file;
+    return ret;
+}
+
+static void take_down(struct explore_world *w)
+{
+    if (w->file)
+        blk_close(w->file);
+    if (w->loop)
+        loop_destroy(w->loop);
+    w->file = NULL;
+    w->loop = NULL;
+}
+
 static int make_image(struct explore_world *w, struct error *err)
 {
     struct create_options co = create_defaults(w->env, w->disk);
-    struct blk_options bo = {.env = w->env, .sim = true, .write = true};
 
     co.cluster_size = w->config.cluster;
     co.sim = true;
+    w->node =
+        (struct image_node){.format = IMAGE_QCOW2, .size = w->disk, .write = true};
     int ret = image_create(NAME, &co, err);
     if (ret == 0)
-        ret = blk_open(&w->file, NAME, &bo, err);
-    if (ret < 0)
-        return ret;
-    w->node = (struct image_node){
-        .file = w->file, .format = IMAGE_QCOW2, .size = w->disk, .write = true};
-    ret = fill_image(w, err);
+        ret = set_up(w, err);
+    if (ret == 0)
+        ret = fill_image(w, err);
     if (ret < 0)
         return ret;
     w->base_len = blk_size(w->file);
@@ -205,9 +227,8 @@ static int make_image(struct explore_world *w, struct error *err)
 }
 
 /* The strategy on the image as it is in the file. */
-static bool open_image(struct explore_world *w)
+static int open_strategy(struct explore_world *w, struct error *err)
 {
-    struct error err = {""};
     struct strategy_options so = {.loop = w->loop,
                                   .engine = &w->engine,
                                   .top = &w->node,
@@ -215,10 +236,27 @@ static bool open_image(struct explore_world *w)
                                   .depth = w->set.n,
                                   .through = w->config.through,
                                   .punch = true};
-    int ret = image_read_header(&w->node, &err);
+    int ret = image_read_header(&w->node, err);
+
+    return ret < 0 ? ret : w->config.strategy->open(&w->image, &so, err);
+}
+
+/* Do the strategy's settings go together? That is not for a schedule to find. */
+static int try_strategy(struct explore_world *w, struct error *err)
+{
+    int ret = open_strategy(w, err);
 
     if (ret == 0)
-        ret = w->config.strategy->open(&w->image, &so, &err);
+        ret = w->config.strategy->close(w->image);
+    take_down(w);
+    return ret;
+}
+
+static bool open_image(struct explore_world *w)
+{
+    struct error err = {""};
+    int ret = open_strategy(w, &err);
+
     return ret == 0 || fail(w, "the image cannot be opened: %s", err.msg);
 }
 
@@ -251,9 +289,9 @@ int explore_world_create(struct explore_world **out,
         w->ops[i].buf = malloc(config->cluster);
     if (w->env && w->buf) {
         sim_set_chooser(w->env, plainest, NULL);
-        ret = loop_create(&w->loop, w->env, &w->engine, err);
+        ret = make_image(w, err);
         if (ret == 0)
-            ret = make_image(w, err);
+            ret = try_strategy(w, err);
     }
     if (ret < 0) {
         error_set(err, ret, "the image to explore cannot be made: %s", strerror(-ret));
@@ -265,10 +303,7 @@ int explore_world_create(struct explore_world **out,
 
 void explore_world_free(struct explore_world *w)
 {
-    if (w->file)
-        blk_close(w->file);
-    if (w->loop)
-        loop_destroy(w->loop);
+    take_down(w);
     if (w->env)
         env_destroy(w->env);
     for (unsigned i = 0; i < w->set.n; i++)
@@ -421,7 +456,7 @@ static void run_ops(struct explore_world *w)
         loop_turn(w->loop, true);
 }
 
-/* --- looking afterwards -------------------------------------------------------------- */
+/* --- before and afterwards ----------------------------------------------------------- */
 
 struct alone {
     struct guest_req g;
@@ -460,6 +495,26 @@ static bool read_cluster(struct explore_world *w, struct reader *reader,
                                               .iovcnt = 1});
     return ret == 0 || fail(w, "reading cluster %" PRIu64 " afterwards fails: %s %s",
                             cluster, strerror(-ret), err.msg);
+}
+
+/* A write beside what is looked at, and reads. */
+static bool warm_up(struct explore_world *w)
+{
+    uint64_t len = w->config.cluster;
+    struct iovec iov = {w->buf, len};
+
+    memset(w->buf, 0x55, len);
+    int ret = run_alone(w, (struct guest_req){.op = GUEST_WRITE,
+                                              .offset = SPARE * len,
+                                              .len = len,
+                                              .iov = &iov,
+                                              .iovcnt = 1});
+    if (ret < 0)
+        return fail(w, "the first write fails: %s", strerror(-ret));
+    for (unsigned k = 0; k < w->clusters; k++)
+        if (!read_cluster(w, NULL, w->cluster[k]))
+            return false;
+    return true;
 }
 
 /* What the operations did to a sector, and saw of it. */
@@ -614,17 +669,21 @@ static bool judge_all(struct explore_world *w)
 bool explore_world_run(struct explore_world *w, unsigned (*choose)(void *, unsigned n),
                        void *opaque, char failure[EXPLORE_FAILURE])
 {
+    struct error err = {""};
+
     *failure = '\0';
     w->failure = failure;
     w->moment = w->pending = 0;
     w->outcome = 0;
     sim_set_chooser(w->env, plainest, NULL);
-    int ret = blk_truncate(w->file, 0);
+    int ret = set_up(w, &err);
+    if (ret == 0)
+        ret = blk_truncate(w->file, 0);
     if (ret == 0)
         ret = blk_pwrite(w->file, 0, w->base, w->base_len);
     if (ret < 0)
         return fail(w, "the image cannot be put back: %s", strerror(-ret));
-    if (!open_image(w))
+    if (!open_image(w) || (w->config.warm && !warm_up(w)))
         return false;
     for (unsigned i = 0; i < w->set.n; i++)
         op_set(w, i);
@@ -635,7 +694,10 @@ bool explore_world_run(struct explore_world *w, unsigned (*choose)(void *, unsig
     run_ops(w);
     sim_set_watcher(w->env, NULL, NULL);
     sim_set_chooser(w->env, plainest, NULL);
-    return !*failure && judge_all(w);
+    if (*failure || !judge_all(w))
+        return false;
+    take_down(w);
+    return true;
 }
 
 void explore_world_watch(struct explore_world *w, const struct explore_watch *watch)

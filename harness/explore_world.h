@@ -17,6 +17,7 @@ struct explore_config {
     const char *settings; /* of the strategy */
     uint64_t cluster;     /* bytes */
     bool through;         /* metadata-writes */
+    bool warm;            /* the metadata is in memory, and some of it dirty */
 };
 
 enum { EXPLORE_FAILURE = 1000 };

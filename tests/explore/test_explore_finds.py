@@ -17,7 +17,7 @@ BROKEN = os.environ['BROKEN']
 
 def explore(*args, status=0):
     done = subprocess.run([PROGRAM, 'explore', *args], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=100, check=False)
+                          capture_output=True, text=True, timeout=250, check=False)
     if done.returncode != status:
         raise AssertionError(f'{" ".join(done.args)}: exit status {done.returncode}, not '
                              f'{status}\n{done.stdout}\n{done.stderr}')
