@@ -21,7 +21,7 @@ class Strategies(unittest.TestCase):
     def explore(self, *args, schedules):
         done = subprocess.run(
             [PROGRAM, 'explore', '--output-format=json', *args,
-             f'--schedules={max(schedules // SHARE, 50)}'],
+             f'--schedules={max(schedules // SHARE, 10)}'],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=550,
             check=False)
         report = json.loads(done.stdout)
@@ -38,32 +38,39 @@ class Strategies(unittest.TestCase):
             self.assertEqual({s['end'] for s in sets}, {'complete'})
 
     def test_two_on_one_thread(self):
-        for writes in 'back', 'through':
-            for cache in 'cold', 'warm':
-                self.search_through(f'--strategy={ONE_THREAD}', f'--cache={cache}',
-                                    f'--metadata-writes={writes}')
+        self.search_through(f'--strategy={ONE_THREAD}', '--metadata-writes=through')
+        if SHARE > 1:
+            return
+        self.search_through(f'--strategy={ONE_THREAD}')
+        self.search_through(f'--strategy={ONE_THREAD}', '--cache=warm')
         self.search_through(f'--strategy={ONE_THREAD}', '--cluster-size=4k')
 
     def test_two_in_other_ways(self):
-        self.search_through(f'--strategy={WAYS}', '--metadata-writes=through')
         self.search_through(f'--strategy={WAYS}', '--cache=warm')
+        if SHARE == 1:
+            self.search_through(f'--strategy={WAYS}', '--metadata-writes=through')
 
     def test_three_on_one_thread(self):
-        self.explore(f'--strategy={ONE_THREAD}', '--operations=3', '--mode=all',
-                     schedules=300)
+        sets = ['--operations=3'] if SHARE == 1 else ['--set=alloc,rewrite,flush@l2']
+        self.explore(f'--strategy={ONE_THREAD}', '--mode=all', *sets, schedules=300)
 
     def test_two_on_threads(self):
         sets = self.explore('--strategy=threadpool', '--operations=2', schedules=1500)
+        if SHARE > 1:
+            return
         self.assertIn('complete', {s['end'] for s in sets})
         self.explore('--strategy=threadpool:hold=metadata', '--operations=2',
                      '--metadata-writes=through', '--mode=bounded', '--preemptions=1',
-                     schedules=300)
-        self.explore('--strategy=threadpool', '--operations=2', '--cache=warm',
-                     '--mode=bounded', '--preemptions=1', schedules=300)
+                     schedules=200)
+
+    def test_two_on_threads_in_other_ways(self):
+        self.explore('--strategy=threadpool:wait=park,threadpool:lock=rwlock,'
+                     'threadpool:mutex=fair', '--operations=2', '--cache=warm',
+                     '--mode=pct:3', schedules=60)
 
     def test_three_on_threads_at_random(self):
-        self.explore('--strategy=threadpool', '--operations=3', '--mode=pct:3',
-                     schedules=60)
+        sets = ['--operations=3'] if SHARE == 1 else ['--set=read,discard,alloc@same']
+        self.explore('--strategy=threadpool', '--mode=pct:3', *sets, schedules=60)
 
 
 if __name__ == '__main__':
