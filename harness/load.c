@@ -63,11 +63,7 @@ static void turn_until_idle(struct load *l, unsigned depth,
     end(l);
 }
 
-static bool vcpu_begin(void *opaque)
-{
-    time_begins(opaque);
-    return start(opaque);
-}
+static bool vcpu_begin(void *opaque) { return start(opaque); }
 
 static bool vcpu_completed(void *opaque, struct guest_req *r)
 {
@@ -98,6 +94,7 @@ static int run_under_global_mutex(struct load *l)
         snprintf(l->res->error_text, sizeof(l->res->error_text), "%s", err.msg);
         return l->res->error = ret;
     }
+    time_begins(l);
     vcpu_finish(l->vcpu);
     l->vcpu = NULL;
     end(l);

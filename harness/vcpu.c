@@ -18,6 +18,7 @@ struct vcpu {
     struct loop_bh take;  /* on the loop: what was submitted goes to the strategy */
     struct loop_bh ended; /* on the loop: nothing is in flight */
     bool taking;          /* take is posted; guarded by queue */
+    bool go;              /* the load may begin; guarded by queue */
     bool over, idle_over; /* the loop's */
     /* The virtual CPU's own. Simulated, to compute is to sleep until a timer rings. */
     struct loop *clock;
@@ -85,6 +86,14 @@ static uint64_t tick(struct vcpu *v, uint64_t *due_ns)
     return env_now_ns(v->env) - *due_ns;
 }
 
+static bool may_go(struct vcpu *v)
+{
+    env_mutex_lock(v->env, &v->queue);
+    bool go = v->go;
+    env_mutex_unlock(v->env, &v->queue);
+    return go;
+}
+
 static void run(void *opaque)
 {
     struct vcpu *v = opaque;
@@ -97,7 +106,12 @@ static void run(void *opaque)
     }
     loop_post(v->o.loop, &v->ended);
     while (more) {
-        hist_add(v->o.late, tick(v, &due));
+        uint64_t late = tick(v, &due);
+        if (!begun && !may_go(v)) {
+            env_mutex_unlock(v->env, &v->global);
+            continue;
+        }
+        hist_add(v->o.late, late);
         if (!begun)
             more = v->o.begin(v->o.opaque);
         begun = true;
@@ -196,6 +210,9 @@ int vcpu_start(struct vcpu **out, const struct vcpu_options *o, struct error *er
 
 void vcpu_finish(struct vcpu *v)
 {
+    env_mutex_lock(v->env, &v->queue);
+    v->go = true;
+    env_mutex_unlock(v->env, &v->queue);
     loop_run_until(v->o.loop, &v->over);
     if (v->o.mode == VCPU_LOOP) {
         loop_set_sleep_hook(v->o.loop, NULL, NULL);

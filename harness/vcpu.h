@@ -29,8 +29,8 @@ struct vcpu_options {
     const struct strategy *strategy;
     struct strategy_image *image;
     uint64_t tick_ns; /* between two takings of the mutex */
-    /* On the virtual CPU, under the mutex: the first tick; r has completed. What comes
-     * next goes to vcpu_submit(). false: nothing is in flight any more. */
+    /* On the virtual CPU, under the mutex: the first tick of the load; r has completed.
+     * What comes next goes to vcpu_submit(). false: nothing is in flight any more. */
     bool (*begin)(void *opaque);
     bool (*completed)(void *opaque, struct guest_req *r);
     void *opaque;
@@ -38,13 +38,13 @@ struct vcpu_options {
 };
 struct vcpu;
 
-/* Measures how late it is alone, then begins the load. 0 or -errno. */
+/* Measures how late it is alone. 0 or -errno. */
 int vcpu_start(struct vcpu **, const struct vcpu_options *, struct error *);
 /* A request's done(): from a turn of the loop. */
 void vcpu_complete(struct vcpu *, struct guest_req *);
 /* From begin() and completed(). */
 void vcpu_submit(struct vcpu *, struct guest_req *);
-/* Turns the loop until one of them said false; ends the thread. */
+/* The load begins; turns the loop until it is over; ends the thread. */
 void vcpu_finish(struct vcpu *);
 
 #endif
