@@ -74,7 +74,7 @@ class Goals:
         return job
 
     def alloc_count(self, depth):
-        return max(64, int((4000 if depth == 1 else 40000) * self.args.seconds))
+        return max(64, int((3000 if depth == 1 else 12000) * self.args.seconds))
 
     def trial(self, what, depth, subject, engine):
         job = self.job(what, depth)
@@ -214,7 +214,10 @@ def main(argv):
     with open(os.path.join(args.output, 'goals.json'), 'w', encoding='utf-8') as f:
         json.dump({'manifest': facts, 'failures': [[*k, v] for k, v in failures.items()],
                    'iops': [[*k, v] for k, v in results.items()]}, f, indent=1)
-    print(report(results, failures, goals, args))
+    text = report(results, failures, goals, args)
+    with open(os.path.join(args.output, 'goals.txt'), 'w', encoding='utf-8') as f:
+        f.write(text + '\n')
+    print(text)
     return 1 if failures else 0
 
 
