@@ -151,7 +151,7 @@ static int outcome(struct world *w)
 static void delay(struct task *t)
 {
     world_pause(t);
-    if (world_random(t->w, 48) == 0)
+    if (!t->w->even && world_random(t->w, 48) == 0)
         for (uint64_t n = world_random(t->w, 400); n; n--) {
             t->w->delayed = true;
             co_yield ();
