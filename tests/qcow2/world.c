@@ -91,8 +91,10 @@ bool world_run(struct world *w, struct task *tasks, unsigned n)
                 break;
             }
         }
-        if (w->verify && w->q && !w->delayed)
+        if (w->verify && w->q && !w->delayed && ++w->steps == 6) {
             qcow2_verify(w->q);
+            w->steps = 0;
+        }
         w->delayed = false;
         if (w->after_step)
             w->after_step(w);

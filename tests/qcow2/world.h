@@ -29,10 +29,11 @@ struct world {
     int fail_err;
     bool fail_forever, fail_torn;
     unsigned failures, silent; /* I/Os that failed; those whose failure is no loss */
-    bool verify;
-    bool even; /* no I/O is slower than others */
-    bool delayed;        /* what ran last did nothing but wait for a slow I/O */
-    struct crash *crash; /* told of every change of the file; NULL: nobody is */
+    bool verify;               /* the invariants, every few steps */
+    unsigned steps;            /* since the last time */
+    bool even;                 /* no I/O is slower than others */
+    bool delayed;              /* what ran last did nothing but wait for a slow I/O */
+    struct crash *crash;       /* told of every change of the file; NULL: nobody is */
     void (*after_step)(struct world *); /* a task ran until it paused; may be NULL */
     /* Called before each verb of the core with 0, and after one that needs. */
     void (*verb)(struct world *, int verdict);
