@@ -183,7 +183,7 @@ def parse_args(argv):
 
 def main(argv):
     args = parse_args(argv)
-    for directory in (args.directory, args.memory):
+    for directory in (args.output, args.directory, args.memory):
         os.makedirs(directory, exist_ok=True)
     goals, rng = Goals(args), random.Random(args.seed)
     results, failures = {}, {}

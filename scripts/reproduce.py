@@ -293,7 +293,8 @@ def set_columns(args):
 
 def main(argv):
     args = parse_args(argv)
-    os.makedirs(args.directory, exist_ok=True)
+    for directory in (args.output, args.directory):
+        os.makedirs(directory, exist_ok=True)
     run = Run(args)
     missing = bench.unusable_engines(args.program, args.engines)
     args.engines = [e for e in args.engines if e not in missing]

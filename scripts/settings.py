@@ -119,7 +119,8 @@ def parse_args(argv):
 
 def main(argv):
     args = parse_args(argv)
-    os.makedirs(args.directory, exist_ok=True)
+    for directory in (args.output, args.directory):
+        os.makedirs(directory, exist_ok=True)
     settings = Settings(args)
     facts = bench.manifest(reproduce.TOP, args.program, args.directory, seed=args.seed,
                            trials=args.trials, seconds_per_trial=args.seconds, arguments=argv)
