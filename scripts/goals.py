@@ -177,7 +177,7 @@ def parse_args(argv):
     parser.add_argument('--directory', help='on a real disk; default: OUTPUT/tmp')
     parser.add_argument('--memory', default=f'/dev/shm/asyncow-{os.getpid()}', help='on tmpfs')
     args = parser.parse_args(argv)
-    args.directory = args.directory or os.path.join(args.output, 'tmp')
+    args.directory = os.path.abspath(args.directory or os.path.join(args.output, 'tmp'))
     return args
 
 

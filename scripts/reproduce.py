@@ -274,7 +274,8 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     args.trials = args.trials or (10 if args.full else 4)
     args.seconds = args.seconds or (3 if args.full else 0.2)
-    args.directory = args.directory or os.path.join(args.output, 'tmp')
+    # Absolute: an overlay's backing file is named relative to the overlay.
+    args.directory = os.path.abspath(args.directory or os.path.join(args.output, 'tmp'))
     known = [w.name for w in WORKLOADS]
     for name in args.workloads:
         if name not in known:

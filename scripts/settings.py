@@ -109,7 +109,8 @@ def parse_args(argv):
     parser.add_argument('--output', default=os.path.join(reproduce.TOP, 'results', 'local'))
     parser.add_argument('--directory', help='on a real disk; default: OUTPUT/tmp')
     args = parser.parse_args(argv)
-    args.directory = args.directory or os.path.join(args.output, 'tmp')
+    # Absolute: an overlay's backing file is named relative to the overlay.
+    args.directory = os.path.abspath(args.directory or os.path.join(args.output, 'tmp'))
     args.strategies = args.strategies or subjects(args.program)
     for what in args.what:
         if what not in WHAT:
