@@ -79,6 +79,14 @@ def read_job(path):
     return options
 
 
+TREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def told(command):
+    """As it would be typed in the tree: what a result keeps names no machine's directories."""
+    return ' '.join(command).replace(TREE, '')
+
+
 def options_of(job):
     return [f'--{name}={value}' for name, value in job.items()]
 
@@ -91,7 +99,7 @@ def asyncow(program, image, strategy, engine, job, extra=()):
                f'--engine={engine}', '--output-format=json+', '--quiet', *options_of(job), *extra]
     text = run(command, TIMEOUT_S + seconds_of(job))
     try:
-        return dict(parse_asyncow(json.loads(text)), command=' '.join(command))
+        return dict(parse_asyncow(json.loads(text)), command=told(command))
     except (ValueError, KeyError, TypeError) as error:
         raise TrialError(f'{" ".join(command)}\n  report not understood: {error!r}') from None
 
@@ -162,7 +170,7 @@ def fio(path, engine, job, size, extra=()):
                '--allow_file_create=0', *options_of(job), *parallel, *extra]
     text = run(command, TIMEOUT_S + seconds_of(job))
     report = json.loads(text[text.index('{'):])
-    return dict(parse_fio(report['jobs'][0]), command=' '.join(command))
+    return dict(parse_fio(report['jobs'][0]), command=told(command))
 
 
 def parse_fio(job):
@@ -191,7 +199,7 @@ def qemu_bench(image, engine, job, count, step, write=False, image_opts=None):
     text = run(command)
     seconds = float(re.search(r'Run completed in ([\d.]+) seconds', text).group(1))
     return {'iops': count / max(seconds, 0.001), 'ios': count, 'seconds': seconds, 'p': {},
-            'command': ' '.join(command)}
+            'command': told(command)}
 
 
 def size_of(text):

@@ -85,7 +85,7 @@ def iops(directory, panels, subjects, series, note):
                     at = len(subjects) - 1 - i + ((len(series) - 1) / 2 - index) * 0.66 / len(series)
                     if mean > top * 1.05:
                         out.append(f'set label {quoted(f"{mean:.0f} {chr(0x2192)}")} at graph '
-                                   f'{0.99 - (len(series) - 1 - index) * 0.105:.3f},first {len(subjects) - 1 - i} '
+                                   f'{0.99 - (len(series) - 1 - index) * 0.125:.3f},first {len(subjects) - 1 - i} '
                                    f'right font ",11" textcolor rgb '
                                    f'"{colour}"')
                         continue
