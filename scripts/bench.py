@@ -94,12 +94,13 @@ def options_of(job):
 # --- runners ------------------------------------------------------------------------
 
 
-def asyncow(program, image, strategy, engine, job, extra=()):
+def asyncow(program, image, strategy, engine, job, extra=(), pool=None):
+    """pool: {'p': [], 'stall': []}, to which the trial's histograms are added."""
     command = [program, 'run', f'--image={image}', f'--strategy={strategy}',
                f'--engine={engine}', '--output-format=json+', '--quiet', *options_of(job), *extra]
     text = run(command, TIMEOUT_S + seconds_of(job))
     try:
-        return dict(parse_asyncow(json.loads(text)), command=told(command))
+        return dict(parse_asyncow(json.loads(text), pool), command=told(command))
     except (ValueError, KeyError, TypeError) as error:
         raise TrialError(f'{" ".join(command)}\n  report not understood: {error!r}') from None
 
@@ -125,7 +126,7 @@ def from_bins(*histograms):
     return result
 
 
-def parse_asyncow(report):
+def parse_asyncow(report, pool=None):
     """Of the first job of the first trial. Reads and writes together, flushes not."""
     job = report['jobs'][0]
     if job.get('error'):
@@ -133,6 +134,9 @@ def parse_asyncow(report):
     process, host = job['process'], job['host_io']
     sides = [job[side]['lat_ns'].get('bins', {}) for side in ('read', 'write', 'trim')]
     turns = job['stall'].get('turn_ns', {}).get('bins', {})
+    if pool is not None:
+        pool['p'] += sides
+        pool['stall'].append(turns)
     return {
         'iops': job['total']['iops'], 'ios': job['total']['total_ios'],
         'seconds': job['total']['runtime_ns'] / 1e9,

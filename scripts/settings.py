@@ -44,48 +44,56 @@ class Settings:
     def __init__(self, args):
         self.args = args
         self.run = reproduce.Run(args)
+        self.pools = {}  # cell: histograms of all its trials
         self.workloads = {name: cls(self.run) for name, (cls, _) in WHAT.items() if name in args.what}
 
     def cells(self):
         return [(what, depth, cpus, subject) for what in self.workloads for depth in self.args.depths
                 for cpus in self.args.cpus for subject in self.args.strategies]
 
+    def percentiles(self):
+        """{cell: {'p': {'50': us, ...}, 'stall': ...}}, of its trials' samples together."""
+        return {cell: {kind: bench.from_bins(*bins) for kind, bins in pool.items()}
+                for cell, pool in self.pools.items()}
+
     def trial(self, what, depth, cpus, subject):
+        pool = self.pools.setdefault((what, depth, cpus, subject), {'p': [], 'stall': []})
         workload = self.workloads[what]
         job = dict(workload.job, iodepth=str(depth), randseed=self.run.next_seed())
         if 'number_ios' in job and depth == 1:
             job['number_ios'] = str(max(64, int(job['number_ios']) // 5))
         with bench.pinned(cpus):
             return bench.asyncow(self.args.program, workload.fresh(subject), subject, self.args.engine,
-                                 job, [*workload.options, *WHAT[what][1]])
+                                 job, [*workload.options, *WHAT[what][1]], pool)
 
 
-def row(trials, what, depth, cpus, subject):
-    found = [t for t in trials if (t['what'], t['depth'], t['cpus'], t['subject']) ==
-             (what, depth, cpus, subject)]
+def row(trials, percentiles, cell):
+    subject = cell[-1]
+    found = [t for t in trials if (t['what'], t['depth'], t['cpus'], t['subject']) == cell]
     if not found:
         return f'  {subject:36}failed'
     cells = {'IOPS': summary.spread([t['iops'] for t in found]),
              'a CPU-s': stats.quantity(stats.mean([t['iops_per_cpu_s'] for t in found]))}
     for kind, name, of in (('p', '50', 'p50'), ('p', '99', 'p99'), ('p', '99.9', 'p99.9'),
                            ('stall', '99.9', 'stall p99.9')):
-        values = [t[kind][name] for t in found if name in t[kind]]
-        cells[of] = summary.short(stats.mean(values)) if len(values) == len(found) else '-'
+        us = percentiles[cell][kind].get(name)
+        cells[of] = '-' if us is None else summary.short(us)
     return f'  {subject:36}{cells["IOPS"]:>26}' + ''.join(
         f'{cells[c]:>12}' for c in ('a CPU-s', 'p50', 'p99', 'p99.9', 'stall p99.9'))
 
 
-def table(trials, failures, facts, args):
+def table(trials, percentiles, failures, facts, args):
     out = [f'{facts["asyncow"]}; Linux {facts["kernel"]}, {facts["cpus"]} x {facts["cpu"]}, '
            f'{facts["file_system"]}; engine {args.engine}; {args.trials} trials of {args.seconds:g} s, '
-           f'seed {args.seed}. Latency and stall in us; -: too few samples.']
+           f'seed {args.seed}. Latency and stall (a turn of the loop) in us, of the trials together; -: fewer than '
+           'five samples beyond.']
     for what in args.what:
         for depth in args.depths:
             for cpus in args.cpus:
                 out += ['', f'{TITLES[what]}, depth {depth}, {f"{cpus} CPU" if cpus else "all CPUs"}',
                         f'  {"":36}{"requests a second":>26}{"a CPU-s":>12}{"p50":>12}{"p99":>12}'
                         f'{"p99.9":>12}{"stall p99.9":>12}']
-                out += [row(trials, what, depth, cpus, s) for s in args.strategies]
+                out += [row(trials, percentiles, (what, depth, cpus, s)) for s in args.strategies]
     for cell, why in failures.items():
         out += ['', f'failed: {cell}', '  ' + why]
     return '\n'.join(out) + '\n'
@@ -95,7 +103,7 @@ def parse_args(argv):
     parser = argparse.ArgumentParser(prog='./reproduce --settings',
                                      description=__doc__.split('\n\n')[0])
     parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument('--trials', type=int, default=3)
+    parser.add_argument('--trials', type=int, default=5)
     parser.add_argument('--seconds', type=float, default=0.2, help='per trial')
     parser.add_argument('--strategies', type=str.split,
                         help='separated by spaces, settings included; default: every setting')
@@ -147,9 +155,11 @@ def main(argv):
     finally:
         for name in os.listdir(args.directory):
             bench.remove(os.path.join(args.directory, name))
-    text = table(trials, failures, facts, args)
+    percentiles = settings.percentiles()
+    text = table(trials, percentiles, failures, facts, args)
     with open(os.path.join(args.output, 'settings.json'), 'w', encoding='utf-8') as f:
         json.dump({'manifest': facts, 'trials': trials,
+                   'percentiles_us': [{'cell': k, **v} for k, v in percentiles.items()],
                    'failures': [{'cell': k, 'why': v} for k, v in failures.items()]}, f, indent=1)
     with open(os.path.join(args.output, 'settings.txt'), 'w', encoding='utf-8') as f:
         f.write(text)
