@@ -50,11 +50,18 @@ static void add_settings(char *command, size_t size, const char *engine)
             strncat(command, same[i].fio, size - strlen(command) - 1);
 }
 
+/* It may say something before its report. */
 static int read_iops(FILE *f, double *iops)
 {
+    static const char *const dirs[] = {"read", "write"};
+    int c;
+
+    do
+        c = getc(f);
+    while (c != '{' && c != EOF);
+    ungetc(c, f);
     json_t *o = json_loadf(f, 0, NULL);
     const json_t *job = json_array_get(json_object_get(o, "jobs"), 0);
-    static const char *const dirs[] = {"read", "write"};
 
     *iops = 0;
     for (int i = 0; i < 2; i++)

@@ -361,8 +361,10 @@ static const char *set_number(const char *value, uint64_t low, uint64_t high,
 }
 
 /* What would be right, or NULL: it is. */
-static const char *set_option(struct explore *x, const char *name, const char *value)
+static const char *set_option(void *opaque, const char *name, char *value)
 {
+    struct explore *x = opaque;
+
     static struct error err;
 
     if (!strcmp(name, "strategy"))
@@ -404,52 +406,9 @@ static const char *set_option(struct explore *x, const char *name, const char *v
 }
 
 static const char *const options[] = {
-    "strategy",     "operations",      "set",   "mode",         "schedules",
-    "seconds",      "preemptions",     "seed",  "script",       "replay",
-    "cluster-size", "metadata-writes", "cache", "output-format"};
-
-static const char *nth_option(void *opaque, unsigned i)
-{
-    (void)opaque;
-    return i < sizeof(options) / sizeof(options[0]) ? options[i] : NULL;
-}
-
-static bool known(const char *name)
-{
-    for (unsigned i = 0; nth_option(NULL, i); i++)
-        if (!strcmp(name, options[i]))
-            return true;
-    return false;
-}
-
-static int parse(struct explore *x, int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        char *word = argv[i], *value = strchr(word, '=');
-        if (value)
-            *value++ = '\0';
-        for (char *p = strchr(word, '_'); p; p = strchr(p, '_'))
-            *p = '-';
-        if (strncmp(word, "--", 2) || !known(word + 2)) {
-            const char *near = nearest_name(word + 2, nth_option, NULL);
-            fprintf(stderr,
-                    "asyncow explore: unknown option `%s`%s%s%s; see asyncow explore "
-                    "--help\n",
-                    word, near ? "; the nearest is `--" : "", near ? near : "",
-                    near ? "`" : "");
-            return CMD_USAGE;
-        }
-        if (!value && i + 1 < argc)
-            value = argv[++i];
-        const char *right = value ? set_option(x, word + 2, value) : "a value";
-        if (right) {
-            fprintf(stderr, "asyncow explore: %s: `%s` is not right: %s\n", word + 2,
-                    value ? value : "", right);
-            return CMD_USAGE;
-        }
-    }
-    return 0;
-}
+    "strategy",     "operations",      "set",   "mode",          "schedules",
+    "seconds",      "preemptions",     "seed",  "script",        "replay",
+    "cluster-size", "metadata-writes", "cache", "output-format", NULL};
 
 int cmd_explore(int argc, char **argv)
 {
@@ -462,12 +421,13 @@ int cmd_explore(int argc, char **argv)
                         .mode = EXPLORE_ALL,
                         .automatic = true};
 
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            help();
-            return CMD_GOOD;
-        }
-    int ret = parse(&x, argc, argv);
+    const struct cmd_options words = {"explore", options, set_option, &x};
+
+    if (cmd_wants_help(argc, argv)) {
+        help();
+        return CMD_GOOD;
+    }
+    int ret = cmd_options_parse(&words, argc, argv);
     if (ret)
         return ret;
     struct explore_outcome *o = calloc(1, sizeof(*o));

@@ -365,8 +365,6 @@ static bool number(const char *text, uint64_t low, uint64_t high, uint64_t *n)
     return true;
 }
 
-static const char *nth_word(void *words, unsigned i) { return ((char **)words)[i]; }
-
 static bool one_of(const char *text, const char *const *words, unsigned *which)
 {
     for (unsigned i = 0; words[i]; i++)
@@ -378,8 +376,9 @@ static bool one_of(const char *text, const char *const *words, unsigned *which)
 }
 
 /* What would be right, or NULL: it is. */
-static const char *set_option(struct bench *b, const char *name, const char *value)
+static const char *set_option(void *opaque, const char *name, char *value)
 {
+    struct bench *b = opaque;
     static const char *const pools[] = {"on", "off", "both", NULL}, *const formats[] = {
                                                                         "text", "json",
                                                                         NULL};
@@ -413,47 +412,8 @@ static const char *set_option(struct bench *b, const char *name, const char *val
     return number(value, 0, 1024, &b->cpus) ? NULL : "0 to 1024";
 }
 
-static int parse(struct bench *b, int argc, char **argv)
-{
-    static const char *const options[] = {"backend", "pool", "depth",         "trials",
-                                          "time",    "cpus", "output-format", NULL};
-    bool what = false;
-
-    for (int i = 1; i < argc; i++) {
-        char *word = argv[i], *value = strchr(word, '=');
-        unsigned which;
-        if (word[0] != '-' && !what && !strcmp(word, "coroutine")) {
-            what = true;
-            continue;
-        }
-        if (value)
-            *value++ = '\0';
-        if (strncmp(word, "--", 2) || !one_of(word + 2, options, &which)) {
-            const char *near = word[0] == '-'
-                                   ? nearest_name(word + 2, nth_word, (void *)options)
-                                   : "coroutine` or `engine";
-            fprintf(stderr,
-                    "asyncow microbench: unknown %s `%s`%s%s%s; see asyncow microbench "
-                    "--help\n",
-                    word[0] == '-' ? "option" : "benchmark", word,
-                    near ? "; the nearest is `" : "", near ? near : "",
-                    near ? "`" : "");
-            return CMD_USAGE;
-        }
-        if (!value && i + 1 < argc)
-            value = argv[++i];
-        const char *right = value ? set_option(b, word + 2, value) : "a value";
-        if (right) {
-            fprintf(stderr, "asyncow microbench: %s: `%s` is not %s\n", word + 2,
-                    value ? value : "", right);
-            return CMD_USAGE;
-        }
-    }
-    if (!what)
-        fprintf(stderr,
-                "asyncow microbench: which one? There are `coroutine` and `engine`\n");
-    return what ? 0 : CMD_USAGE;
-}
+static const char *const option_names[] = {"backend", "pool", "depth",         "trials",
+                                           "time",    "cpus", "output-format", NULL};
 
 static void print_json(struct bench *b)
 {
@@ -468,7 +428,7 @@ static void print_json(struct bench *b)
     json_decref(o);
 }
 
-int cmd_microbench(int argc, char **argv)
+static int microbench_coroutine(int argc, char **argv)
 {
     struct bench b = {.backend = "all",
                       .trials = 101,
@@ -476,20 +436,15 @@ int cmd_microbench(int argc, char **argv)
                       .depth = 1000,
                       .cpus = 1,
                       .pool = POOL_BOTH};
+    const struct cmd_options words = {"microbench coroutine", option_names, set_option,
+                                      &b};
     struct error err = {""};
 
-    if (argc > 1 && !strcmp(argv[1], "engine"))
-        return microbench_engine(argc - 1, argv + 1);
-    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        help_both();
+    if (cmd_wants_help(argc, argv)) {
+        help();
         return CMD_GOOD;
     }
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            help();
-            return CMD_GOOD;
-        }
-    int ret = parse(&b, argc, argv);
+    int ret = cmd_options_parse(&words, argc, argv);
     if (ret)
         return ret;
     if (strcmp(b.backend, "all") && co_set_backend(b.backend, &err) == -EINVAL) {
@@ -510,4 +465,24 @@ int cmd_microbench(int argc, char **argv)
         json_decref(b.results), json_decref(b.stacks);
     env_destroy(b.env);
     return ret;
+}
+
+int cmd_microbench(int argc, char **argv)
+{
+    const char *which = argc > 1 ? argv[1] : "";
+
+    if (!strcmp(which, "coroutine"))
+        return microbench_coroutine(argc - 1, argv + 1);
+    if (!strcmp(which, "engine"))
+        return microbench_engine(argc - 1, argv + 1);
+    if (!strcmp(which, "--help") || !strcmp(which, "-h")) {
+        help_both();
+        return CMD_GOOD;
+    }
+    if (*which)
+        fprintf(stderr, "asyncow microbench: unknown benchmark `%s`; ", which);
+    else
+        fprintf(stderr, "asyncow microbench: which one? ");
+    fprintf(stderr, "there are `coroutine` and `engine`\n");
+    return CMD_USAGE;
 }

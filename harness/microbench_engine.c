@@ -262,8 +262,10 @@ static const char *set_loop(struct bench *b, const char *name, const char *value
 }
 
 /* What would be right, or NULL: it is. */
-static const char *set_option(struct bench *b, const char *name, char *value)
+static const char *set_option(void *opaque, const char *name, char *value)
 {
+    struct bench *b = opaque;
+
     if (!strcmp(name, "dir")) {
         b->dir = value;
         return NULL;
@@ -304,50 +306,6 @@ static const char *const option_names[] = {
     "engine", "depth", "direct",  "file",       "rw",     "dir",       "bs",
     "size",   "time",  "trials",  "fio",        "calls",  "cpus",      "output-format",
     "sync",   "loop",  "poll-us", "completion", "waiter", "waiter-us", NULL};
-
-static const char *nth_name(void *opaque, unsigned i)
-{
-    (void)opaque;
-    return option_names[i];
-}
-
-static bool known(const char *name)
-{
-    unsigned i = 0;
-
-    while (option_names[i] && strcmp(option_names[i], name))
-        i++;
-    return option_names[i];
-}
-
-static int parse(struct bench *b, int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        char *word = argv[i], *value = strchr(word, '=');
-        const char *right, *near;
-
-        if (value)
-            *value++ = '\0';
-        if (strncmp(word, "--", 2) || !known(word + 2)) {
-            near = word[0] == '-' ? nearest_name(word + 2, nth_name, NULL) : NULL;
-            fprintf(stderr,
-                    "asyncow microbench engine: unknown option `%s`%s%s%s; see asyncow "
-                    "microbench engine --help\n",
-                    word, near ? "; the nearest is `" : "", near ? near : "",
-                    near ? "`" : "");
-            return CMD_USAGE;
-        }
-        if (!value && i + 1 < argc)
-            value = argv[++i];
-        right = value ? set_option(b, word + 2, value) : "a value";
-        if (right) {
-            fprintf(stderr, "asyncow microbench engine: %s: `%s` is not %s\n", word + 2,
-                    value ? value : "", right);
-            return CMD_USAGE;
-        }
-    }
-    return CMD_GOOD;
-}
 
 static int check(const struct bench *b)
 {
@@ -434,16 +392,17 @@ int microbench_engine(int argc, char **argv)
         .size = 64 << 20,
         .time_ns = 300000000,
         .rows = {.trials = 5, .fio = true, .calls = true}};
+    const struct cmd_options words = {"microbench engine", option_names, set_option,
+                                      &b};
     struct error err = {""};
     char one[] = "1";
     int ret;
 
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            help();
-            return CMD_GOOD;
-        }
-    ret = parse(&b, argc, argv);
+    if (cmd_wants_help(argc, argv)) {
+        help();
+        return CMD_GOOD;
+    }
+    ret = cmd_options_parse(&words, argc, argv);
     if (ret == CMD_GOOD)
         ret = check(&b);
     if (ret != CMD_GOOD)

@@ -228,7 +228,8 @@ static int look_at_image(struct run *r, struct job *j, struct error *err)
     return pick_engine(r, j, err);
 }
 
-static int preflight(struct run *r, struct error *err)
+/* That they exist, and their settings. */
+static int look_at_strategies(struct run *r, struct error *err)
 {
     const char *wanted = r->base.strategy ? r->base.strategy : "coroutines";
     int ret = module_list_parse(&r->strategies, wanted, err);
@@ -239,6 +240,13 @@ static int preflight(struct run *r, struct error *err)
         if (!ret)
             module_close(&m);
     }
+    return ret;
+}
+
+static int look_at_images(struct run *r, struct error *err)
+{
+    int ret = 0;
+
     for (unsigned i = 0; i < r->jobs.n && !ret; i++)
         ret = look_at_image(r, &r->jobs.job[i], err);
     if (!ret && r->strategies.n > 1 && !r->base.trials_set)
@@ -478,14 +486,19 @@ int cmd_run(int argc, char **argv)
         status = CMD_USAGE;
         goto out;
     }
-    if (machine_pin((unsigned)r.base.cpus, &err) < 0 || preflight(&r, &err) < 0)
+    int ret = look_at_strategies(&r, &err);
+    if (ret == -ENOENT || ret == -EINVAL) /* no such strategy, no such setting */
+        status = CMD_USAGE;
+    if (ret < 0)
+        goto out;
+    if (machine_pin((unsigned)r.base.cpus, &err) < 0 || look_at_images(&r, &err) < 0)
         goto out;
     if (!(r.paths = calloc(r.jobs.n, sizeof(*r.paths)))) {
         error_set(&err, -ENOMEM, "out of memory");
         goto out;
     }
     trial_catch_signals();
-    int ret = all_trials(&r, &err);
+    ret = all_trials(&r, &err);
     if (!ret)
         ret = compare_contents(&r, &err);
     build_report(&r, &err);

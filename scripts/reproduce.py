@@ -252,9 +252,9 @@ def names(text):
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(prog='./reproduce', description=__doc__.split('\n\n')[0],
-                                     epilog='--goals and --settings, as the first word, are '
-                                            'other jobs with options of their own: '
-                                            './reproduce --goals --help')
+                                     epilog='--goals, --settings and --engine-table, as the '
+                                            'first word, are other jobs with options of their '
+                                            'own: ./reproduce --goals --help')
     size = parser.add_mutually_exclusive_group()
     size.add_argument('--quick', action='store_true', help='about three minutes (the default)')
     size.add_argument('--full', action='store_true', help='10 trials of 3 seconds: an hour')

@@ -75,7 +75,7 @@ class MicrobenchEngine(unittest.TestCase):
         for args, word in ((['--engine=warp'], 'sync, threads'), (['--engine=sim'], 'virtual'),
                            (['--engine=sync:speed=9'], 'speed'), (['--depth=0'], '1 to 4096'),
                            (['--file=flat'], 'growing'), (['--direct=2'], '0, 1 or both'),
-                           (['--sise=1m'], '`size`'), (['--size=4k'], 'size'),
+                           (['--sise=1m'], '`--size`'), (['--size=4k'], 'size'),
                            (['--time=1us'], '1ms'), (['--rw'], 'a value')):
             self.assertIn(word, asyncow('microbench', 'engine', *args, status=2).stderr)
         self.assertIn('none', asyncow('microbench', 'engine', '--dir=/none', status=1).stderr)

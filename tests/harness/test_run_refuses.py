@@ -116,17 +116,23 @@ class Refuses(OnImages):
         self.run_on(self.full, '--rw=read', '--no-lock', '--number_ios=1')
 
     def test_what_cannot_be_run_exits_1(self):
-        for args, words in (
-                (['--image', self.path('none')], ['none']),
-                (['--strategy=corutines'], ['corutines']),
-                (['--strategy=./no.so'], ['no.so']),
-                (['--strategy', self.full], ['full.raw']),
-                (['--strategy', os.environ['ASYNCOW_OLD_MODULE']], ['old_strategy', 'again']),
-                (['--strategy', MODULE + ':speed=9'], ['speed', 'fail=0..']),
-                (['--strategy', MODULE + ':fail=many'], ['many', 'fail', '0..']),
-                (['--size=2m'], ['size', '1048576']),
-                (['--cpus=999'], ['cpus'])):
-            said = self.run_on(self.full, '--number_ios=1', *args, status=1)
+        self.told(1, (
+            (['--image', self.path('none')], ['none']),
+            (['--strategy', self.full], ['full.raw']),
+            (['--strategy', os.environ['ASYNCOW_OLD_MODULE']], ['old_strategy', 'again']),
+            (['--size=2m'], ['size', '1048576']),
+            (['--cpus=999'], ['cpus'])))
+
+    def test_strategies_that_do_not_exist_exit_2(self):
+        self.told(2, (
+            (['--strategy=corutines'], ['corutines']),
+            (['--strategy=./no.so'], ['no.so']),
+            (['--strategy', MODULE + ':speed=9'], ['speed', 'fail=0..']),
+            (['--strategy', MODULE + ':fail=many'], ['many', 'fail', '0..'])))
+
+    def told(self, status, cases):
+        for args, words in cases:
+            said = self.run_on(self.full, '--number_ios=1', *args, status=status)
             for word in words:
                 self.assertIn(word, said.stderr)
 
