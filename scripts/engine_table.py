@@ -21,7 +21,7 @@ from reproduce import TOP, names, progress
 
 ENGINES = ['sync', 'threads', 'posix-aio', 'linux-aio', 'io_uring', 'libuv']
 CHOICES = ['auto', 'auto=recipe']
-FILE_SIZE = 64 * bench.MIB
+FILE_SIZE = 16 * bench.MIB
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def places(args):
     with contextlib.ExitStack() as stack:
         stack.callback(bench.remove, backing)
         with open(backing, 'wb') as f:
-            f.truncate(4 * FILE_SIZE)
+            f.truncate(8 * FILE_SIZE)
         loop = os.path.join(args.directory, 'loop')
         fuse, below = (os.path.join(args.directory, name) for name in ('fuse', 'below'))
         os.makedirs(below, exist_ok=True)

@@ -99,6 +99,12 @@ def table(trials, percentiles, failures, facts, args):
     return '\n'.join(out) + '\n'
 
 
+def write_json(f, lists):
+    """{name: list}, a line for each member: there are thousands of trials."""
+    f.write('{' + ',\n'.join(json.dumps(name) + ': [\n' + ',\n'.join(map(json.dumps, members)) + ']'
+                             for name, members in lists.items()) + '}\n')
+
+
 def parse_args(argv):
     parser = argparse.ArgumentParser(prog='./reproduce --settings',
                                      description=__doc__.split('\n\n')[0])
@@ -149,6 +155,7 @@ def main(argv):
                 except bench.TrialError as error:
                     failures[cell] = str(error)
                     continue
+                del result['p'], result['stall']  # too few samples each: see percentiles()
                 result.update(zip(('what', 'depth', 'cpus', 'subject'), cell), trial=number)
                 trials.append(result)
         reproduce.progress('')
@@ -158,9 +165,9 @@ def main(argv):
     percentiles = settings.percentiles()
     text = table(trials, percentiles, failures, facts, args)
     with open(os.path.join(args.output, 'settings.json'), 'w', encoding='utf-8') as f:
-        json.dump({'manifest': facts, 'trials': trials,
-                   'percentiles_us': [{'cell': k, **v} for k, v in percentiles.items()],
-                   'failures': [{'cell': k, 'why': v} for k, v in failures.items()]}, f, indent=1)
+        write_json(f, {'manifest': [facts], 'trials': trials,
+                       'percentiles_us': [{'cell': k, **v} for k, v in percentiles.items()],
+                       'failures': [{'cell': k, 'why': v} for k, v in failures.items()]})
     with open(os.path.join(args.output, 'settings.txt'), 'w', encoding='utf-8') as f:
         f.write(text)
     print(text)
