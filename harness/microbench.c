@@ -417,11 +417,12 @@ static const char *const option_names[] = {"backend", "pool", "depth",         "
 
 static void print_json(struct bench *b)
 {
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "microbench",
-                          "coroutine", "version", ASYNCOW_VERSION_LONG, "trials",
-                          (json_int_t)b->trials, "trial_ns", (json_int_t)b->trial_ns,
-                          "depth", (json_int_t)b->depth, "cpus", (json_int_t)b->cpus,
-                          "results", b->results, "stacks", b->stacks);
+    json_t *o =
+        json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "microbench",
+                  "coroutine", "version", ASYNCOW_VERSION_LONG, "machine",
+                  machine_manifest(), "trials", (json_int_t)b->trials, "trial_ns",
+                  (json_int_t)b->trial_ns, "depth", (json_int_t)b->depth, "cpus",
+                  (json_int_t)b->cpus, "results", b->results, "stacks", b->stacks);
 
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');

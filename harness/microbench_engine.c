@@ -334,11 +334,12 @@ static int check(const struct bench *b)
 
 static void print_json(struct bench *b)
 {
-    json_t *o = json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "microbench", "engine", "version",
-        ASYNCOW_VERSION_LONG, "trials", (json_int_t)b->rows.trials, "trial_ns",
-        (json_int_t)b->time_ns, "bs", (json_int_t)b->bs, "size", (json_int_t)b->size,
-        "cpus", (json_int_t)b->cpus, "results", b->results);
+    json_t *o = json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "microbench",
+                          "engine", "version", ASYNCOW_VERSION_LONG, "machine",
+                          machine_manifest(), "trials", (json_int_t)b->rows.trials,
+                          "trial_ns", (json_int_t)b->time_ns, "bs", (json_int_t)b->bs,
+                          "size", (json_int_t)b->size, "cpus", (json_int_t)b->cpus,
+                          "results", b->results);
 
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
