@@ -81,10 +81,45 @@ static inline __attribute__((always_inline)) void co_switch(struct co *from,
 #endif
 }
 
+/* --- switches that somebody watches: a back end around the one in use -------------- */
+
+static __thread struct {
+    void (*fn)(void *opaque);
+    void *opaque;
+    bool skips; /* the next one is between worlds */
+} watcher;
+
+static void watched_change(struct co_ctx *from, struct co_ctx *to)
+{
+    struct co *a = (struct co *)((char *)from - offsetof(struct co, ctx));
+    struct co *b = (struct co *)((char *)to - offsetof(struct co, ctx));
+
+    if (!watcher.skips)
+        watcher.fn(watcher.opaque);
+    watcher.skips = false;
+#ifdef CO_HAVE_ASM
+    if (!co_tls.backend->change)
+        co_asm_switch(&a->sp, b->sp);
+    else
+#endif
+        co_tls.backend->change(from, to);
+}
+
+static const struct co_backend watched = {.name = "watched", .change = watched_change};
+
+void co_watch_switches(void (*fn)(void *opaque), void *opaque)
+{
+    watcher.fn = fn;
+    watcher.opaque = opaque;
+    watcher.skips = false;
+    if (co_tls.world.leader)
+        co_tls.other = fn ? &watched : co_tls.backend->change ? co_tls.backend : NULL;
+}
+
 void co_backend_use(const struct co_backend *b)
 {
     co_tls.backend = b;
-    co_tls.other = b->change ? b : NULL;
+    co_tls.other = watcher.fn ? &watched : b->change ? b : NULL;
     if (b->adopt)
         b->adopt(&thread_leader.ctx);
 }
@@ -224,6 +259,7 @@ static void world_main(void *opaque)
     assert(!co_tls.world.ready.head); /* nobody would ever run them */
     co_tls.world = *next;
     self->caller = next->current;
+    watcher.skips = true;
 }
 
 int co_world_create(struct co_world *w, struct co_world *(*fn)(void *arg), void *arg)
@@ -248,5 +284,6 @@ void co_world_switch(struct co_world *save, const struct co_world *load)
     save->current = self;
     save->ready = co_tls.world.ready;
     co_tls.world = *load;
+    watcher.skips = true;
     co_switch(self, load->current, false);
 }

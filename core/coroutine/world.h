@@ -27,4 +27,9 @@ int co_world_create(struct co_world *, struct co_world *(*fn)(void *arg), void *
  * to save. */
 void co_world_switch(struct co_world *save, const struct co_world *load);
 
+/* fn is called at each switch of this OS thread to a coroutine or from one, before it;
+ * not at those between worlds. It must not switch. NULL: nothing is. What isn't watched
+ * pays nothing for it. */
+void co_watch_switches(void (*fn)(void *opaque), void *opaque);
+
 #endif
