@@ -89,7 +89,7 @@ static struct actor *pick_next(struct world *w, bool goes_on)
 {
     for (;; goes_on = false) {
         sim_gather_due(w);
-        unsigned n = w->runnable_n + w->due_n;
+        unsigned can_run = may_run(w), n = can_run + w->due_n;
         if (n == 0) {
             if (!w->heap_n)
                 deadlock(w);
@@ -97,8 +97,8 @@ static struct actor *pick_next(struct world *w, bool goes_on)
             continue;
         }
         unsigned i = sim_choose_kind(w, n, SIM_NEXT, goes_on);
-        if (i >= w->runnable_n) {
-            fire(w, sim_due_remove(w, i - w->runnable_n));
+        if (i >= can_run) {
+            fire(w, sim_due_remove(w, i - can_run));
             continue;
         }
         struct actor *a = w->runnable[i];
@@ -118,6 +118,12 @@ static void switch_from(struct world *w, struct actor *self, bool goes_on)
 
     if (next != self)
         co_world_switch(&self->world, &next->world);
+}
+
+void sim_make_runnable(struct world *w, struct actor *a) { make_runnable(w, a); }
+void sim_switch_from(struct world *w, struct actor *self)
+{
+    switch_from(w, self, false);
 }
 
 static bool alone(struct world *w)
@@ -145,6 +151,7 @@ static void point(struct world *w)
 {
     if (w->history) /* how far it is */
         *w->past = history_mix(*w->past, POINT);
+    pay(w);
     give_way(w);
 }
 
@@ -157,6 +164,7 @@ static void block(struct world *w, const char *what, const void *on)
     self->wait.on = on;
     tell(w, SIM_WAITS, NULL, what);
     switch_from(w, self, false);
+    charge(w, SIM_HANDOVER);
 }
 
 static void queue_push(struct env_queue *q, struct actor *a)
@@ -184,6 +192,7 @@ static void wake_any(struct world *w, struct env_queue *q, bool told)
     w->wake_from = q;
     for (unsigned i = sim_choose_kind(w, n, SIM_WAKE, false); i--; a = a->next)
         prev = a;
+    charge(w, SIM_WAKES);
     if (told)
         history_join(&a->past, *w->past);
     if (prev)
@@ -199,6 +208,7 @@ static void wake_all(struct world *w, struct env_queue *q, bool told)
 {
     for (struct actor *a = q->head, *next; a; a = next) {
         next = a->next;
+        charge(w, SIM_WAKES);
         if (told)
             history_join(&a->past, *w->past);
         make_runnable(w, a);
@@ -212,6 +222,7 @@ void sim_gate_wait(struct env *env, struct sim_gate *g, const char *what)
 {
     struct world *w = world_of(env);
 
+    pay(w);
     if (g->open) /* a point, but one that another order may not have */
         give_way(w);
     while (!g->open) {
@@ -229,14 +240,18 @@ void sim_gate_open(struct env *env, struct sim_gate *g)
 
     g->open = true;
     g->waiter = NULL;
-    if (a)
-        make_runnable(w, a);
+    if (!a)
+        return;
+    if (!w->in_event)
+        charge(w, SIM_WAKES);
+    make_runnable(w, a);
 }
 
 void sim_poll(struct env *env)
 {
     struct world *w = world_of(env);
 
+    pay(w);
     w->now_ns += SIM_POLL_NS;
     if (alone(w))
         return;
@@ -271,6 +286,7 @@ static void sim_mutex_lock(struct env *env, struct env_mutex *m)
 {
     struct world *w = world_of(env);
 
+    charge(w, SIM_LOCK);
     point(w);
     take(w, m);
 }
@@ -279,6 +295,7 @@ static void sim_mutex_unlock(struct env *env, struct env_mutex *m)
 {
     struct world *w = world_of(env);
 
+    pay(w);
     drop(w, m);
     point(w);
 }
@@ -287,6 +304,7 @@ static void sim_rwlock_shared(struct env *env, struct env_rwlock *l)
 {
     struct world *w = world_of(env);
 
+    charge(w, SIM_LOCK);
     point(w);
     assert(l->owner != w->current);
     while (l->owner) {
@@ -302,6 +320,7 @@ static void sim_rwlock_exclusive(struct env *env, struct env_rwlock *l)
 {
     struct world *w = world_of(env);
 
+    charge(w, SIM_LOCK);
     point(w);
     assert(l->owner != w->current);
     while (l->owner || l->shared) {
@@ -319,6 +338,7 @@ static void sim_rwlock_unlock(struct env *env, struct env_rwlock *l)
     struct world *w = world_of(env);
 
     assert(l->owner ? l->owner == w->current && !l->shared : l->shared > 0);
+    pay(w);
     sim_touch_part(env, l, 0, l->owner);
     if (l->owner)
         l->owner = NULL;
@@ -334,6 +354,7 @@ static void sim_cond_wait(struct env *env, struct env_cond *c, struct env_mutex 
 {
     struct world *w = world_of(env);
 
+    pay(w);
     touch(w, c);
     queue_push(&c->waiters, w->current);
     drop(w, m);
@@ -345,6 +366,7 @@ static void sim_cond_signal(struct env *env, struct env_cond *c)
 {
     struct world *w = world_of(env);
 
+    pay(w);
     touch(w, c);
     wake_any(w, &c->waiters, true);
     point(w);
@@ -354,6 +376,7 @@ static void sim_cond_broadcast(struct env *env, struct env_cond *c)
 {
     struct world *w = world_of(env);
 
+    pay(w);
     touch(w, c);
     wake_all(w, &c->waiters, true);
     point(w);
@@ -368,6 +391,7 @@ static struct co_world *actor_main(void *opaque)
 
     self->thread->fn(self->thread->arg);
     assert(!self->held);
+    pay(w);
     note(w, self->id);
     touch(w, self);
     self->done = true;
@@ -383,6 +407,7 @@ static int sim_thread_start(struct env *env, struct env_thread *t)
     if (!a)
         return -ENOMEM;
     a->thread = t;
+    a->in = w;
     a->id = w->all == &w->root ? w->ids = 1 : ++w->ids;
     a->past = history_mix(*w->past, a->id);
     int ret = co_world_create(&a->world, actor_main, a);
@@ -404,6 +429,7 @@ static void sim_thread_join(struct env *env, struct env_thread *t)
     struct actor *a = t->actor, **p;
 
     assert(a && a != w->current);
+    pay(w);
     if (!a->done) {
         queue_push(&a->joiners, w->current);
         block(w, "the end of thread", (const void *)(uintptr_t)a->id);
@@ -426,7 +452,13 @@ bool sim_in_thread(struct env *env)
 
 /* --- the rest --------------------------------------------------------------------- */
 
-static uint64_t sim_now_ns(struct env *env) { return world_of(env)->now_ns; }
+/* An actor is ahead of the world by what it hasn't paid for; events aren't. */
+static uint64_t sim_now_ns(struct env *env)
+{
+    const struct world *w = world_of(env);
+
+    return w->now_ns + (w->in_event ? 0 : w->current->debt_ns);
+}
 static uint64_t sim_env_random(struct env *env)
 {
     return splitmix_next(&world_of(env)->random);
@@ -434,12 +466,16 @@ static uint64_t sim_env_random(struct env *env)
 uint64_t sim_random(struct env *env) { return splitmix_next(&world_of(env)->latency); }
 uint64_t sim_trace_hash(struct env *env) { return world_of(env)->trace; }
 struct sim_slot *sim_files(struct env *env) { return &world_of(env)->files; }
+struct sim_slot *sim_devices(struct env *env) { return &world_of(env)->devices; }
 
-/* Events that become due wait for the next scheduling point: nobody is disturbed
- * here. */
+/* Nobody is disturbed before the next scheduling point. */
 static void sim_step(struct env *env, uint64_t cost_ns)
 {
-    world_of(env)->now_ns += cost_ns;
+    struct world *w = world_of(env);
+
+    assert(!w->in_event);
+    w->current->debt_ns += cost_ns;
+    w->usage.cpu_ns += cost_ns;
 }
 
 unsigned sim_threads(struct env *env)
@@ -457,6 +493,9 @@ static void sim_destroy(struct env *env)
 
     assert(w->current == &w->root);
     assert(w->all == &w->root && !w->root.all_next); /* all threads are joined */
+    sim_set_costs(env, &(struct sim_costs){.cpus = 0});
+    if (w->devices.free)
+        w->devices.free(w->devices.data);
     if (w->files.free)
         w->files.free(w->files.data);
     sim_keep_history(env, false);
@@ -499,6 +538,7 @@ struct env *env_sim(uint64_t seed)
     w->choice = splitmix_next(&seed);
     w->latency = splitmix_next(&seed);
     w->current = w->all = &w->root;
+    w->root.in = w;
     w->past = &w->root.past;
     return &w->env;
 }

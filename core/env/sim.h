@@ -61,6 +61,43 @@ void sim_poll(struct env *);
 
 bool sim_in_thread(struct env *); /* false: in the root */
 
+/* --- what steps cost ---
+ *
+ * An actor's steps take CPU time, if the model says so (else none, and all below does
+ * nothing). It adds up while the actor runs, and is ahead of the world's clock by as much;
+ * at its next scheduling point it pays: it occupies one of the CPUs for so long, while
+ * events happen and, as far as there are CPUs, other actors run. What it has done up to
+ * there is seen by others when it has paid. */
+enum sim_step {
+    SIM_REQUEST,   /* a guest's request, on its way down and up */
+    SIM_TURN,      /* of a loop */
+    SIM_BATCH,     /* I/Os handed to the device, however many */
+    SIM_SUBMIT,    /* each of them */
+    SIM_COMPLETE,  /* a host I/O's completion taken */
+    SIM_COROUTINE, /* a switch to a coroutine or from one */
+    SIM_LOCK,      /* a thread's mutex or lock taken, and given back */
+    SIM_WAKES,     /* a thread woken by another */
+    SIM_HANDOVER,  /* a thread that slept goes on */
+    SIM_STEPS
+};
+struct sim_costs {
+    uint64_t ns[SIM_STEPS];
+    uint64_t cpus; /* actors that compute at a time; 0: any number */
+};
+struct sim_usage { /* since the world began */
+    uint64_t cpu_ns;
+    uint64_t steps[SIM_STEPS];
+};
+extern const char *const sim_step_names[SIM_STEPS];
+void sim_set_costs(struct env *, const struct sim_costs *);
+bool sim_costs_set(struct env *); /* any but 0 */
+void sim_get_usage(struct env *, struct sim_usage *);
+/* The running actor does n of these. */
+void sim_charge(struct env *, enum sim_step, uint64_t n);
+/* It pays, if it owes anything: a scheduling point then. Before what others see without
+ * one. */
+void sim_pay(struct env *);
+
 /* Random numbers for the engine's latencies: a stream of its own, so that how the guest
  * draws (env_random) and how choices fall (env_choose) don't shift each other. */
 uint64_t sim_random(struct env *);
@@ -126,6 +163,7 @@ struct sim_slot {
     void (*free)(void *data); /* called by env_destroy, if set */
 };
 struct sim_slot *sim_files(struct env *);
+struct sim_slot *sim_devices(struct env *); /* likewise, of core/block/sim_device.c */
 
 /* A hash over every choice and every event's time so far: two runs that agree did the
  * same things in the same order. */

@@ -1,6 +1,6 @@
 /*
  * Inside the simulated world; core/env only. sim.c: actors and the scheduler;
- * sim_event.c: what happens when; sim_search.c: choices and what a search over them
+ * sim_event.c: what happens when; sim_cost.c: CPU time; sim_search.c: choices and what a search over them
  * wants to know.
  */
 #ifndef ASYNCOW_SIM_INT_H
@@ -15,9 +15,12 @@
 struct actor {
     struct co_world world;
     struct env_thread *thread; /* NULL: the root */
-    unsigned id;               /* 0: the root; threads in order of their start */
-    unsigned held;             /* mutexes and locks */
-    uint64_t past;             /* history.h; as long as it is kept */
+    struct world *in;
+    unsigned id;           /* 0: the root; threads in order of their start */
+    unsigned held;         /* mutexes and locks */
+    uint64_t debt_ns;      /* CPU used, not yet paid for */
+    struct sim_event paid; /* when it will be */
+    uint64_t past;         /* history.h; as long as it is kept */
     bool done;
     struct env_queue joiners;
     struct actor *next;     /* in the queue that it waits in */
@@ -50,7 +53,12 @@ struct world {
         **due; /* heap[1..]: by time, then by order of scheduling */
     unsigned runnable_n, heap_n, due_n;
     unsigned runnable_max, heap_max, due_max;
-    struct sim_slot files;
+    struct sim_slot files, devices;
+
+    struct sim_costs costs; /* sim_cost.c */
+    bool costly;            /* any of them */
+    struct sim_usage usage;
+    unsigned computing; /* actors that pay */
 };
 
 #define DUE UINT32_MAX /* slot of an event that is due */
@@ -84,6 +92,28 @@ static inline void touch(struct world *w, const void *object)
 
 /* Room for one more. Out of memory ends the simulation: it has no meaning then. */
 void *sim_grown(void *array, unsigned n, unsigned *max, size_t size);
+
+/* sim.c, for sim_cost.c */
+void sim_make_runnable(struct world *, struct actor *);
+void sim_switch_from(struct world *, struct actor *self);
+
+/* sim_cost.c. What an actor does is seen by others when it has paid for it. */
+void sim_pay_debt(struct world *);
+static inline void pay(struct world *w)
+{
+    if (__builtin_expect(w->current->debt_ns != 0, 0))
+        sim_pay_debt(w);
+}
+static inline void charge(struct world *w, enum sim_step step)
+{
+    if (__builtin_expect(w->costly, 0))
+        sim_charge(&w->env, step, 1);
+}
+/* Actors that may be picked: one more needs a CPU. */
+static inline unsigned may_run(const struct world *w)
+{
+    return w->costs.cpus && w->computing >= w->costs.cpus ? 0 : w->runnable_n;
+}
 
 /* sim_event.c: what is scheduled becomes due; the i-th of those due is taken out. */
 void sim_gather_due(struct world *);
