@@ -203,8 +203,10 @@ void engine_complete(struct aio *aio, int64_t moved)
 
 static void delivered(struct aio *aio)
 {
-    if (unlikely(aio->loop->env->simulated))
+    if (unlikely(aio->loop->env->simulated)) {
         sim_pop(aio->loop->env, &aio->loop->completed, aio);
+        sim_charge(aio->loop->env, SIM_COMPLETE, 1);
+    }
     if (unlikely(aio->flags & (AIO_COUNTED | AIO_TRACKED)))
         align_leave(aio);
     aio->state = AIO_DONE;

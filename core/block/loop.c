@@ -164,13 +164,17 @@ void loop_defer(struct loop *loop, struct loop_bh *bh)
 
 void loop_post(struct loop *loop, struct loop_bh *bh)
 {
-    struct loop_bh *first = atomic_load_explicit(&loop->posted, memory_order_relaxed);
+    bool simulated = loop->env->simulated;
+    struct loop_bh *first;
     int how;
 
+    if (unlikely(simulated))
+        sim_pay(loop->env); /* nobody sees it before it is done */
+    first = atomic_load_explicit(&loop->posted, memory_order_relaxed);
     do
         bh->next = first;
     while (!atomic_compare_exchange_weak(&loop->posted, &first, bh));
-    if (loop->env->simulated) {
+    if (simulated) {
         sim_push(loop->env, &loop->posted, bh);
         sim_gate_open(loop->env, &loop->gate);
     } else if (atomic_load(&loop->sleeping) &&
@@ -236,8 +240,11 @@ static void found_no_more(struct loop *loop)
 
 static unsigned run_callbacks(struct loop *loop)
 {
-    unsigned ran = aio_deliver(loop), bhs;
+    unsigned ran, bhs;
 
+    if (unlikely(loop->env->simulated))
+        sim_charge(loop->env, SIM_TURN, 1);
+    ran = aio_deliver(loop);
     if (loop->heap_len)
         ran += timer_run_due(loop);
     take_posts(loop);

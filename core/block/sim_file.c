@@ -124,6 +124,7 @@ int sim_file_open(struct sim_file **out, struct env *env, const char *path,
     f->files = files;
     f->next = files->head;
     files->head = f;
+    f->number = files->opened++;
     f->fd = -1;
     f->write = o->write;
     f->direct = o->direct;

@@ -21,8 +21,8 @@ struct sim_file {
     char *path;
     struct sim_file *next;
     struct sim_files *files;
-    unsigned opens;
-    int fd; /* the real file; -1: none */
+    unsigned opens, number; /* number: in order of opening, in its world */
+    int fd;                 /* the real file; -1: none */
     bool write, direct;
     uint64_t size, base;
     struct page *table; /* open addressing; a power of two of slots */
@@ -31,6 +31,7 @@ struct sim_file {
 };
 struct sim_files {
     struct sim_file *head;
+    unsigned opened;
 };
 
 /* What changed goes to the real file behind, if there is one. 0 or -errno. */
