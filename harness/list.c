@@ -8,6 +8,7 @@
 #include "core/block/choose.h"
 #include "core/block/engine.h"
 #include "core/block/filter.h"
+#include "core/block/sim_model.h"
 #include "harness/cmd.h"
 #include "harness/module.h"
 
@@ -240,6 +241,63 @@ static void list_filters(const struct list_args *a, json_t *all)
                   &(struct entry){"filter", (*f)->name, (*f)->summary, true, "", NULL});
 }
 
+/* ---- models of the engine sim ---- */
+
+static json_t *model_json(unsigned kind)
+{
+    json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", "model", "name",
+                          sim_kind_names[kind], "summary", sim_kind_summaries[kind],
+                          "usable", 1, "reason", "");
+    json_t *settings = json_array();
+
+    for (const struct sim_param *p = sim_params; p->name; p++) {
+        char values[100], initial[64];
+        if (!(p->models & 1u << kind))
+            continue;
+        sim_param_values(p, values, sizeof(values));
+        sim_param_text(p, p->initial, initial, sizeof(initial));
+        json_array_append_new(settings, json_pack("{s:s, s:s, s:s, s:s}", "name",
+                                                  p->name, "values", values, "default",
+                                                  initial, "help", p->help));
+    }
+    json_object_set_new(o, "settings", settings);
+    return o;
+}
+
+/* What all models have is told once. */
+static void print_model_params(unsigned models)
+{
+    for (const struct sim_param *p = sim_params; p->name; p++) {
+        char values[100], initial[64];
+        unsigned all = (1u << 4) - 1;
+        if (models == all ? p->models != all
+                          : p->models == all || !(p->models & models))
+            continue;
+        sim_param_values(p, values, sizeof(values));
+        sim_param_text(p, p->initial, initial, sizeof(initial));
+        printf("    %s=%s  (%s)  %s\n", p->name, values, initial, p->help);
+    }
+}
+
+static void list_models(const struct list_args *a, json_t *all)
+{
+    if (!a->json)
+        printf("# models of the engine sim (--sim-model), or a file with such lines\n");
+    for (unsigned kind = 0; kind < 4; kind++) {
+        if (a->json) {
+            json_array_append_new(all, model_json(kind));
+            continue;
+        }
+        printf("%-11s      %s\n", sim_kind_names[kind], sim_kind_summaries[kind]);
+        print_model_params(1u << kind);
+    }
+    if (!a->json) {
+        printf(
+            "all of them      have the guest's elevator and what steps cost the CPU\n");
+        print_model_params((1u << 4) - 1);
+    }
+}
+
 int cmd_engines(int argc, char **argv)
 {
     struct list_args a;
@@ -253,7 +311,8 @@ int cmd_engines(int argc, char **argv)
             "Lists the I/O engines with their settings, and whether they can be used\n"
             "here (with FILE: on that file; --direct: with O_DIRECT), or why not; "
             "what\n"
-            "auto and auto=recipe choose for the file, and why; and the filters.\n");
+            "auto and auto=recipe choose for the file, and why; the filters; and the\n"
+            "models of the engine sim.\n");
     } else if (!ret && a.word && access(a.word, F_OK)) {
         fprintf(stderr, "asyncow engines: %s: %s\n", a.word, strerror(errno));
         ret = CMD_FAILED;
@@ -266,6 +325,7 @@ int cmd_engines(int argc, char **argv)
         if (!a.json)
             printf("# filters\n");
         list_filters(&a, all);
+        list_models(&a, all);
         if (a.json)
             print_json(all);
     }

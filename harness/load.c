@@ -54,7 +54,7 @@ static void turn_until_idle(struct load *l, unsigned depth,
 {
     begin(l, depth, next);
     start(l);
-    while (l->inflight || l->replay.idle) {
+    while (l->inflight || l->thinking || l->replay.idle) {
         loop_turn(l->o.loop, true);
         if (l->stopped || (l->o.stop && *l->o.stop) || !l->left)
             l->replay.idle = NULL; /* nothing more is begun */
@@ -173,6 +173,13 @@ int load_verify(struct load *l, struct load_result *res)
 const struct verify *load_verified(const struct load *l)
 {
     return l->verifying ? &l->verify : NULL;
+}
+
+void load_queue_stats(const struct load *l, struct guestq_stats *s)
+{
+    *s = (struct guestq_stats){0};
+    if (l->queue)
+        guestq_get_stats(l->queue, s);
 }
 
 /* ---- the whole disk ---- */

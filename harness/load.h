@@ -10,6 +10,8 @@
  */
 #ifndef HARNESS_LOAD_H
 #define HARNESS_LOAD_H
+#include "core/block/sim_model.h"
+#include "harness/guestq.h"
 #include "harness/hist.h"
 #include "harness/options.h"
 #include "harness/verify.h"
@@ -34,6 +36,7 @@ struct load_options {
     struct strategy_image *image;
     const struct job *job;
     uint64_t disk_size, seed;
+    const struct sim_model *guest; /* the guest has this elevator; NULL: none */
     /* May be NULL. Called when measuring begins, from a completion. */
     void (*on_start)(void *opaque);
     void *opaque;
@@ -50,6 +53,8 @@ int load_run(struct load *, struct load_result *);
  * blocks, see the result; or a read's error. res gets the reads' latencies. */
 int load_verify(struct load *, struct load_result *res);
 const struct verify *load_verified(const struct load *); /* NULL: no verify */
+/* Of the guest's elevator so far; zeros if there is none. */
+void load_queue_stats(const struct load *, struct guestq_stats *);
 /* crc32c of the whole disk as read through the strategy. */
 int load_content(struct load *, uint32_t *crc);
 

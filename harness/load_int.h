@@ -4,6 +4,7 @@
  */
 #ifndef HARNESS_LOAD_INT_H
 #define HARNESS_LOAD_INT_H
+#include "harness/guestq.h"
 #include "harness/iolog.h"
 #include "harness/load.h"
 #include "harness/vcpu.h"
@@ -17,6 +18,8 @@ struct slot {
     struct iovec read, write;
     enum load_dir dir;
     struct slot *idle; /* the next one in the list */
+    unsigned stream;
+    struct loop_timer think;
 };
 
 struct load {
@@ -25,7 +28,8 @@ struct load {
     struct workload work;
     struct load_result *res;
     struct slot *slot;
-    unsigned slots, inflight;
+    unsigned slots, inflight, thinking;
+    struct guestq *queue; /* the simulated guest's elevator; else NULL */
     char *memory;
 
     /* next request: what sort of thing comes, given the phase */
@@ -64,7 +68,8 @@ struct load {
 
 /* load_request.c */
 void load_submit(struct load *, struct slot *);
-void load_done(struct guest_req *); /* of every slot's request */
+void load_done(struct guest_req *);     /* of every slot's request */
+void load_thought(struct loop_timer *); /* a slot's thinktime is over */
 /* What done() means to the load: counts it and submits what comes next. */
 void load_finish(struct load *, struct guest_req *);
 /* Measuring begins: what came before does not count. */

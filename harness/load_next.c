@@ -30,6 +30,7 @@ bool load_next_of_workload(struct load *l, struct slot *s)
     if (!l->left)
         return false;
     l->left--;
+    l->work.stream = s->stream;
     s->dir = workload_next(&l->work, &s->req.offset);
     s->req.len = l->work.bs;
     if (s->dir == LOAD_WRITE) {

@@ -15,8 +15,12 @@ void load_submit(struct load *l, struct slot *s)
     r->iovcnt = s->dir == LOAD_READ || s->dir == LOAD_WRITE;
     r->iov = s->dir == LOAD_READ ? &s->read : &s->write;
     l->inflight++;
+    if (__builtin_expect(l->env->simulated, 0))
+        sim_charge(l->env, SIM_REQUEST, 1);
     if (__builtin_expect(!!l->vcpu, 0))
         vcpu_submit(l->vcpu, r);
+    else if (__builtin_expect(!!l->queue, 0) && r->iovcnt)
+        guestq_submit(l->queue, r, s->stream);
     else
         l->o.strategy->submit(l->o.image, r);
 }
@@ -146,9 +150,28 @@ void load_finish(struct load *l, struct guest_req *r)
         l->stopped = true;
     if (__builtin_expect(l->snapshots, 0))
         snap_look(l, s, now);
-    if (l->stopped || (l->o.stop && *l->o.stop) || !l->next(l, s))
+    if (l->stopped || (l->o.stop && *l->o.stop))
+        return;
+    if (__builtin_expect(l->o.job->think_ns && l->left, 0)) {
+        l->thinking++;
+        loop_timer_arm(l->o.loop, &s->think, now + l->o.job->think_ns);
+        return;
+    }
+    if (!l->next(l, s))
         return;
     s->start_ns = now;
+    load_submit(l, s);
+}
+
+void load_thought(struct loop_timer *timer)
+{
+    struct slot *s = (struct slot *)((char *)timer - offsetof(struct slot, think));
+    struct load *l = s->load;
+
+    l->thinking--;
+    if (l->stopped || (l->o.stop && *l->o.stop) || !l->next(l, s))
+        return;
+    s->start_ns = env_now_ns(l->env);
     load_submit(l, s);
 }
 

@@ -46,6 +46,24 @@ static int buffers(struct load *l, struct error *err)
     return 0;
 }
 
+/* The simulated guest's elevator. */
+static int guest_queue(struct load *l, struct error *err)
+{
+    struct guestq_options o = {.loop = l->o.loop,
+                               .strategy = l->o.strategy,
+                               .image = l->o.image,
+                               .elevator = l->o.guest->guest,
+                               .depth = (unsigned)l->o.guest->guest_depth,
+                               .slots = l->slots};
+
+    if (l->slots > 1024 || l->o.job->global_mutex)
+        return error_set(err, -EINVAL,
+                         "sim model: guest-queue: does not go with global-mutex or an "
+                         "iodepth above 1024");
+    int ret = guestq_create(&l->queue, &o);
+    return ret < 0 ? error_set(err, ret, "out of memory") : 0;
+}
+
 static int set_up(struct load *l, struct error *err)
 {
     const struct job *j = l->o.job;
@@ -66,6 +84,8 @@ static int set_up(struct load *l, struct error *err)
     l->snap.req.done = load_snapshot_done;
     for (unsigned i = 0; i < l->slots; i++) {
         l->slot[i].load = l;
+        l->slot[i].stream = i % (unsigned)j->streams;
+        l->slot[i].think.fn = load_thought;
         l->slot[i].req.done = load_done;
     }
     if (j->verify_only && l->work.requests == UINT64_MAX)
@@ -78,7 +98,9 @@ static int set_up(struct load *l, struct error *err)
         if (ret < 0)
             return ret;
     }
-    return buffers(l, err);
+    if (l->o.guest)
+        ret = guest_queue(l, err);
+    return ret < 0 ? ret : buffers(l, err);
 }
 
 int load_create(struct load **out, const struct load_options *o, struct error *err)
@@ -101,6 +123,8 @@ int load_create(struct load **out, const struct load_options *o, struct error *e
 void load_destroy(struct load *l)
 {
     assert(!l->inflight);
+    guestq_destroy(l->queue);
+    workload_free(&l->work);
     verify_destroy(&l->verify);
     iolog_free(&l->replay.log);
     if (l->memory)

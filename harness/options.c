@@ -51,8 +51,9 @@ const struct option_def option_defs[] = {
     {"waiter-us", NULL, COUNT, AT(waiter_us), 1, 10000000,
      .help = "the bound of the last two"},
     {"sim-model", NULL, TEXT, AT(sim_model),
-     .help =
-         "device of the engine sim: fixed or lognormal, with settings behind a colon"},
+     .help = "world of the engine sim: zero, fixed, lognormal, disk, or a file's path; "
+             "with "
+             ":name=value,... behind it; `asyncow engines` lists what there is to set"},
     {"allow-write", NULL, FLAG, AT(allow_write),
      .help = "let a writing workload loose on an image that holds data"},
     {"copy", NULL, FLAG, AT(copy),
@@ -83,6 +84,11 @@ const struct option_def option_defs[] = {
      .help = "at most this long; plain: seconds"},
     {"time_based", NULL, FLAG, AT(time_based), .help = "go on until runtime is over"},
     {"ramp_time", NULL, TIME, AT(ramp_ns), .help = "run this long before measuring"},
+    {"streams", NULL, COUNT, AT(streams), 1, OPTION_DEPTH_MAX,
+     .help = "sequential: so many processes share iodepth, each with a part of the "
+             "region that it goes through by itself"},
+    {"thinktime", NULL, TIME, AT(think_ns),
+     .help = "pause between a request's end and the next one in its place"},
     {"rwmixread", NULL, COUNT, AT(rwmixread), 0, 100,
      .help = "per cent reads in a mix"},
     {"randseed", NULL, COUNT, AT(randseed), 0, UINT64_MAX,
@@ -345,6 +351,7 @@ void job_init(struct job *j)
                       .iodepth = 1,
                       .loops = 1,
                       .rwmixread = 50,
+                      .streams = 1,
                       .numjobs = 1,
                       .do_verify = true,
                       .kb_base = 1024,
@@ -417,6 +424,17 @@ int job_check(const struct job *j, struct error *err)
             err, -EINVAL,
             "verify: the header needs blocks of at least 64 bytes, bs is %llu",
             (unsigned long long)j->bs);
+    if (j->streams > 1 && (j->rw.random || j->verify || j->read_iolog))
+        return error_set(err, -EINVAL,
+                         "streams: of sequential reads or writes, without verify or "
+                         "read_iolog");
+    if (j->streams > j->iodepth)
+        return error_set(err, -EINVAL, "streams: %llu: at most iodepth, which is %llu",
+                         (unsigned long long)j->streams,
+                         (unsigned long long)j->iodepth);
+    if (j->think_ns && (j->global_mutex || j->read_iolog))
+        return error_set(err, -EINVAL,
+                         "thinktime: does not go with global-mutex or read_iolog");
     if (j->verify_only && (j->verify == VERIFY_NONE || !j->rw.write))
         return error_set(err, -EINVAL,
                          "verify_only: needs verify=crc32c and the rw that wrote");

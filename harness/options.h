@@ -40,7 +40,7 @@ struct job { /* strings are owned; NULL: not given */
     uint64_t bs, iodepth, number_ios, loops, runtime_ns, ramp_ns;
     struct amount size, offset, io_size;
     bool time_based, norandommap, direct, zero_buffers, end_fsync;
-    uint64_t rwmixread, randseed, fsync, fdatasync, numjobs;
+    uint64_t streams, think_ns, rwmixread, randseed, fsync, fdatasync, numjobs;
     bool randseed_set;
     uint64_t verify; /* enum verify_kind */
     struct {

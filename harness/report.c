@@ -185,6 +185,10 @@ static void print_throughput(const struct view *v)
             continue;
         table_put(t, row, "IOPS/CPU-s", "%.0f",
                   median(v, s, "process/iops_per_cpu_second"));
+        if (isnan(median(v, s, "process/usr_ns_per_request"))) { /* in virtual time */
+            put_us(t, row, "CPU us/req", median(v, s, "process/cpu_ns_per_request"));
+            continue;
+        }
         put_us(t, row, "usr us/req", median(v, s, "process/usr_ns_per_request"));
         put_us(t, row, "sys us/req", median(v, s, "process/sys_ns_per_request"));
     }
@@ -298,6 +302,10 @@ static void print_cost(const struct view *v)
         if (isnan(median(v, s, "process/ctx")))
             continue;
         double requests = n > 0 ? n : 1;
+        if (isnan(median(v, s, "process/ctx_voluntary"))) {
+            table_put(t, row, "ctx", "%.3f", median(v, s, "process/ctx") / requests);
+            continue;
+        }
         table_put(t, row, "ctx vol", "%.3f",
                   median(v, s, "process/ctx_voluntary") / requests);
         table_put(t, row, "invol", "%.4f",

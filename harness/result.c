@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/session.h"
-
 static const char *const dir_name[LOAD_DIRS] = {"read", "write", "trim", "sync"};
 
 struct result *result_new(void)
@@ -41,6 +39,15 @@ void counters_since(struct counters *c, const struct counters *then)
 
     for (size_t i = 0; i < sizeof(c->strategy.top) / sizeof(*now); i++)
         now[i] -= was[i];
+    c->sim.usage.cpu_ns -= then->sim.usage.cpu_ns;
+    for (int i = 0; i < SIM_STEPS; i++)
+        c->sim.usage.steps[i] -= then->sim.usage.steps[i];
+    c->sim.device.commands -= then->sim.device.commands;
+    c->sim.device.merged -= then->sim.device.merged;
+    c->sim.device.waits -= then->sim.device.waits;
+    c->sim.device.waits_won -= then->sim.device.waits_won;
+    c->sim.device.expired -= then->sim.device.expired;
+    c->sim.device.busy_ns -= then->sim.device.busy_ns;
     c->strategy.wakeups -= then->strategy.wakeups;
     c->strategy.locks -= then->strategy.locks;
     c->strategy.lock_waits -= then->strategy.lock_waits;
@@ -297,6 +304,56 @@ static json_t *process_json(const struct result *r)
     return o;
 }
 
+/* The same in virtual time, where the model says what steps cost. */
+static json_t *virtual_process_json(const struct result *r)
+{
+    const struct sim_usage *u = &r->counters.sim.usage;
+    uint64_t n = requests_of(r->load), guest = n - r->load->lat[LOAD_SYNC].n;
+    double cpu_ns = (double)u->cpu_ns;
+    double wall_ns = (double)(r->load->end_ns - r->load->start_ns);
+    json_t *o = json_object(), *steps = json_object();
+
+    set_real(o, "usr_cpu", wall_ns > 0 ? 100 * cpu_ns / wall_ns : 0);
+    set_real(o, "cpu_ns_per_request", per(cpu_ns, n));
+    set_real(o, "iops_per_cpu_second", cpu_ns > 0 ? (double)guest / (cpu_ns / 1e9) : 0);
+    set_count(o, "ctx", u->steps[SIM_HANDOVER]);
+    set_real(o, "ctx_per_request", per((double)u->steps[SIM_HANDOVER], n));
+    for (int i = 0; i < SIM_STEPS; i++)
+        set_count(steps, sim_step_names[i], u->steps[i]);
+    json_object_set_new(o, "steps", steps);
+    return o;
+}
+
+/* What an elevator has done. */
+static void put_elevator(json_t *o, uint64_t merged, uint64_t waits, uint64_t won,
+                         uint64_t expired)
+{
+    set_count(o, "merged", merged);
+    set_count(o, "waits", waits);
+    set_count(o, "waits_won", won);
+    set_count(o, "expired", expired);
+}
+
+static void put_simulated(json_t *into, const struct result *r)
+{
+    const struct sim_device_stats *d = &r->counters.sim.device;
+    const struct guestq_stats *g = &r->guest;
+
+    if (r->disk) {
+        json_t *o = json_object();
+        set_count(o, "commands", d->commands);
+        set_count(o, "busy_ns", d->busy_ns);
+        put_elevator(o, d->merged, d->waits, d->waits_won, d->expired);
+        json_object_set_new(into, "disk", o);
+    }
+    if (r->guest_queue) {
+        json_t *o = json_object();
+        set_count(o, "requests", g->requests);
+        put_elevator(o, g->merged, g->waits, g->waits_won, g->expired);
+        json_object_set_new(into, "guest_queue", o);
+    }
+}
+
 static json_t *verify_json(const struct result *r)
 {
     json_t *o = json_object();
@@ -349,7 +406,10 @@ static void measured(json_t *o, const struct result *r, const struct trial *t,
     }
     if (!t->run->no_manifest_host)
         json_object_set_new(o, "loop", loop_json(&r->counters.loop));
-    if (!t->run->no_manifest_host)
+    put_simulated(o, r);
+    if (r->costly)
+        json_object_set_new(o, "process", virtual_process_json(r));
+    else if (!t->run->no_manifest_host)
         json_object_set_new(o, "process", process_json(r));
 }
 

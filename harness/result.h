@@ -11,12 +11,14 @@
 #include "core/block/filter.h"
 #include "harness/load.h"
 #include "harness/machine.h"
+#include "harness/session.h"
 #include "harness/stall.h"
 #include "harness/trial.h"
 #include "harness/verify.h"
 
 struct counters {
     struct usage usage;
+    struct session_sim sim;
     struct blk_stats io;
     struct delay_stats delay; /* of the filter */
     struct loop_stats loop;   /* of the image's own loop */
@@ -35,6 +37,9 @@ struct result {
     double spin_ns;
     uint32_t content_crc;
     bool content;
+    /* simulated: steps cost CPU time; the device is a disk; the guest has an elevator */
+    bool costly, disk, guest_queue;
+    struct guestq_stats guest;
 };
 struct result *result_new(void); /* NULL: out of memory */
 void result_free(struct result *);

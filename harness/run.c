@@ -198,7 +198,7 @@ static int pick_engine(struct run *r, struct job *j, struct error *err)
 
 static int look_at_image(struct run *r, struct job *j, struct error *err)
 {
-    struct workload w;
+    struct workload w = {.stream_position = NULL};
     json_t *info;
     bool holds;
     int ret = image_look(j, !r->base.no_manifest_host, &info, &holds, err);
@@ -215,6 +215,7 @@ static int look_at_image(struct run *r, struct job *j, struct error *err)
     }
     if (ret == 0)
         ret = workload_init(&w, j, size, 0, err);
+    workload_free(&w);
     if (ret < 0) {
         error_prefix(err, "%s: %s", j->name, j->image);
         return ret;
@@ -409,6 +410,17 @@ static json_t *manifest(const struct run *r)
     return m;
 }
 
+/* Every parameter of the simulated world, whatever file it came from. */
+static json_t *sim_manifest(const struct job *j)
+{
+    struct sim_model m;
+    json_t *o = json_object();
+
+    if (sim_model_parse(&m, j->sim_model, NULL) == 0)
+        sim_model_each(&m, add_option, o);
+    return o;
+}
+
 static json_t *job_manifest(struct run *r, unsigned i)
 {
     json_t *o = json_object(), *options = json_object();
@@ -418,6 +430,8 @@ static json_t *job_manifest(struct run *r, unsigned i)
     json_object_set_new(o, "options", options);
     json_object_set(o, "image", json_array_get(r->images, i));
     json_object_set(o, "engine_choice", json_array_get(r->choices, i));
+    if (session_simulated(&r->jobs.job[i]))
+        json_object_set_new(o, "sim_model", sim_manifest(&r->jobs.job[i]));
     return o;
 }
 

@@ -80,6 +80,11 @@ static int open_parts(struct session *s, const struct job *j, const char *spec,
     int ret;
 
     loop_options_of(j, &engine);
+    if (s->env->simulated) {
+        if ((ret = sim_model_parse(&s->model, j->sim_model, err)) < 0)
+            return ret;
+        sim_set_costs(s->env, &s->model.costs);
+    }
     if ((ret = module_open(&s->module, spec, err)) < 0 ||
         (ret = loop_create(&s->loop, s->env, &engine, err)) < 0 ||
         (ret = chain_open(&s->top, path, &chain, err)) < 0)
@@ -149,4 +154,17 @@ void session_delay(const struct session *s, struct delay_stats *sum)
             sum->realised_ns += one.realised_ns;
         }
     }
+}
+
+void session_sim(const struct session *s, struct session_sim *sim)
+{
+    struct sim_device *device;
+
+    *sim = (struct session_sim){.usage = {0}};
+    if (!s->env->simulated)
+        return;
+    sim_get_usage(s->env, &sim->usage);
+    device = sim_device_of(s->env, &s->model);
+    if (device)
+        sim_device_get_stats(device, &sim->device);
 }

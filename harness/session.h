@@ -5,6 +5,7 @@
 #ifndef HARNESS_SESSION_H
 #define HARNESS_SESSION_H
 #include "core/block/filter.h"
+#include "core/block/sim_device.h"
 #include "core/image/chain.h"
 #include "harness/module.h"
 #include "harness/options.h"
@@ -15,6 +16,7 @@ struct session {
     struct image_node *top;
     struct module module;
     struct strategy_image *image;
+    struct sim_model model; /* simulated: the job's */
 };
 /* path: of the image, the job's own or a copy of it. */
 int session_open(struct session *, struct env *, const struct job *, const char *spec,
@@ -26,6 +28,11 @@ int session_check(const struct job *, struct error *);
 int session_close(struct session *);
 /* Host I/Os of the whole chain so far. */
 void session_io(const struct session *, struct blk_stats *);
+struct session_sim { /* of the simulated world; zeros on the machine */
+    struct sim_usage usage;
+    struct sim_device_stats device;
+};
+void session_sim(const struct session *, struct session_sim *);
 /* What the chain's delay filters asked for and realised so far. */
 void session_delay(const struct session *, struct delay_stats *);
 /* The job's engine by our name for it: libaio is linux-aio, psync is sync. */

@@ -68,6 +68,7 @@ struct baseline {
 static void count(struct session *s, struct counters *c)
 {
     usage_now(&c->usage);
+    session_sim(s, &c->sim);
     session_io(s, &c->io);
     session_delay(s, &c->delay);
     loop_get_stats(s->loop, &c->loop);
@@ -135,6 +136,7 @@ static int run_load(struct session *s, const struct trial *t, const struct job *
                              .disk_size = s->top->size,
                              .seed = (j->randseed_set ? j->randseed : t->run->seed) +
                                      t->round,
+                             .guest = s->model.guest_queue ? &s->model : NULL,
                              .on_start = on_start,
                              .opaque = &base,
                              .progress = &shared->requests,
@@ -162,6 +164,7 @@ static int run_load(struct session *s, const struct trial *t, const struct job *
         on_start(&base);
     count(s, &r->counters);
     counters_since(&r->counters, &base.at);
+    load_queue_stats(l, &r->guest);
     if (ret < 0) {
         error_set(err, ret, "%s", r->load->error_text);
         add_reason(err, &r->counters.strategy);
@@ -185,6 +188,9 @@ static int run_session(struct env *env, const struct trial *t, unsigned index,
         return ret;
     snprintf(r->engine, sizeof(r->engine), "%s", loop_engine(s.loop));
     r->disk_size = s.top->size;
+    r->costly = env->simulated && sim_costs_set(env);
+    r->disk = env->simulated && s.model.kind == SIM_DISK;
+    r->guest_queue = s.model.guest_queue;
     ret = run_load(&s, t, j, shared, r, err);
     snprintf(r->engine_notes, sizeof(r->engine_notes), "%s", loop_notes(s.loop));
     /* What write-back still owed: closing pays for it, so it is told apart. */

@@ -2,6 +2,7 @@
 #include "harness/workload.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 static int region(struct workload *w, const struct job *j, uint64_t disk,
                   struct error *err)
@@ -50,11 +51,21 @@ int workload_init(struct workload *w, const struct job *j, uint64_t disk_size,
                            .bs = j->bs,
                            .mix_read = (unsigned)j->rwmixread,
                            .map = j->rw.random && !j->norandommap && !j->rw.skip,
+                           .streams = (unsigned)j->streams,
                            .rng = {seed},
                            .seed = seed};
     int ret = region(w, j, disk_size, err);
     if (ret < 0)
         return ret;
+    if (w->streams > 1) {
+        w->stream_position = calloc(w->streams, sizeof(*w->stream_position));
+        if (!w->stream_position)
+            return error_set(err, -ENOMEM, "out of memory");
+        if (w->blocks / w->streams == 0)
+            return error_set(err, -EINVAL,
+                             "streams: %u: the region has only %llu blocks", w->streams,
+                             (unsigned long long)w->blocks);
+    }
     if (w->map)
         permute_init(&w->permute, w->blocks, seed);
     if (j->time_based)
@@ -79,6 +90,21 @@ static uint64_t sequential(struct workload *w, enum load_dir dir)
     w->position[dir] = at + w->bs + w->rw.skip;
     return at;
 }
+
+/* Each stream has a part of the region. */
+static uint64_t of_stream(struct workload *w)
+{
+    uint64_t size = w->blocks / w->streams * w->bs,
+             *next = &w->stream_position[w->stream];
+    uint64_t at = *next;
+
+    if (at > size - w->bs)
+        at = 0;
+    *next = at + w->bs + w->rw.skip;
+    return w->stream * size + at;
+}
+
+void workload_free(struct workload *w) { free(w->stream_position); }
 
 static uint64_t random_block(struct workload *w)
 {
@@ -112,7 +138,9 @@ enum load_dir workload_next(struct workload *w, uint64_t *offset)
         return LOAD_WRITE;
     }
     enum load_dir dir = direction(w);
-    *offset = w->start + (w->rw.random ? random_block(w) * w->bs : sequential(w, dir));
+    *offset = w->start + (w->rw.random         ? random_block(w) * w->bs
+                          : w->stream_position ? of_stream(w)
+                                               : sequential(w, dir));
     w->write_due = w->rw.trim_first;
     w->due_offset = *offset;
     return dir;

@@ -19,16 +19,20 @@ struct workload {
 
     struct rng rng;
     struct permute permute;
-    uint64_t seed, pass, index;   /* random map: where in which pass */
-    uint64_t position[LOAD_DIRS]; /* sequential: next byte, from start */
+    uint64_t seed, pass, index; /* random map: where in which pass */
+    /* sequential: next byte, from start; or of each stream, from where it begins */
+    uint64_t position[LOAD_DIRS];
+    unsigned streams, stream; /* stream: whose request comes next, set by the caller */
+    uint64_t *stream_position;
     uint64_t row_left, row_block; /* random with rw=...:nr */
     bool write_due;               /* trimwrite: the block just trimmed */
     uint64_t due_offset;
 };
-/* 0; -EINVAL with err: the region does not fit the disk. */
+/* 0; -EINVAL with err: the region does not fit the disk. It needs workload_free(). */
 int workload_init(struct workload *, const struct job *, uint64_t disk_size,
                   uint64_t seed, struct error *);
 /* The next request: returns its direction, *offset its place, bs its length. */
 enum load_dir workload_next(struct workload *, uint64_t *offset);
+void workload_free(struct workload *);
 
 #endif

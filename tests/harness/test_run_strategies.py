@@ -15,7 +15,7 @@ CLAIMS = pathlib.Path(__file__).parents[2] / 'docs' / 'claims.md'
 FOUR = {'callbacks', 'coroutines', 'freeze-thaw', 'threadpool'}
 ENGINES = [e['name'] for e in
            strict_json(asyncow('engines', '--output-format=json').stdout)
-           if e['usable'] and e['kind'] != 'filter']
+           if e['usable'] and e['kind'] in ('engine', 'choice')]
 
 
 class Strategies(OnImages):
