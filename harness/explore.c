@@ -2,159 +2,48 @@
  * asyncow explore: every schedule of a few operations, under one strategy after the other.
  *
  *   explore_set.c     which operations
- *   explore_world.c   one schedule: run and judged
+ *   explore_world.c   one schedule
+ *   explore_disk.c    ... its image
+ *   explore_verdict.c ... what must hold after it
  *   explore_judge.c   linearisability of a sector
  *   explore_search.c  which schedule comes next
  *   explore_child.c   a search in a process of its own
  *   explore_script.c  a failure, made short and written down
  *   explore_draw.c    a schedule as a picture
+ *   explore_report.c  what is told
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "harness/cmd.h"
+#include "harness/explore_report.h"
 #include "harness/explore_script.h"
 #include "harness/module.h"
 #include "harness/options.h"
 #include "harness/values.h"
-#include "harness/version.h"
 
 struct explore {
-    const char *strategies, *replay, *script;
+    const char *strategies, *replay;
+    struct explore_report report;
     struct explore_set set; /* n 0: all */
-    uint64_t operations, schedules, seconds, preemptions, seed, cluster;
+    uint64_t operations, schedules, seconds, preemptions, seed;
     enum explore_mode mode;
-    bool automatic; /* all, and where that doesn't end, bounded */
-    unsigned depth; /* of PCT */
-    bool through, warm, json;
+    bool automatic;              /* all, and where that doesn't end, bounded */
+    unsigned depth;              /* of PCT */
+    struct explore_config image; /* what there is to set in it */
     struct env *clock;
     uint64_t deadline_ns;
-    json_t *results;
 };
-struct sum { /* of a strategy */
-    uint64_t sets, complete, bounded, cut, schedules;
-};
-
-/* --- reports ------------------------------------------------------------------------- */
-
-static const char *mode_text(const struct explore_job *job, char text[40])
-{
-    switch (job->mode) {
-    case EXPLORE_ALL:
-        return "all";
-    case EXPLORE_EVERY:
-        return "every";
-    case EXPLORE_UNIFORM:
-        return "uniform";
-    case EXPLORE_PCT:
-        snprintf(text, 40, "pct:%u", job->bound);
-        return text;
-    default:
-        snprintf(text, 40, "%u pre-emptions", job->bound);
-        return text;
-    }
-}
-
-static const char *end_text(enum explore_end end)
-{
-    static const char *const texts[] = {"complete", "cut", "failed", "error"};
-
-    return texts[end];
-}
-
-static void report_json(struct explore *x, const char *strategy,
-                        const struct explore_job *job, const struct explore_outcome *o)
-{
-    const struct explore_count *c = &o->count;
-    char set[EXPLORE_TEXT], text[40];
-
-    explore_set_text(&job->set, set);
-    json_t *one = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:I}", "strategy", strategy,
-        "operations", set, "mode", mode_text(job, text), "end", end_text(o->end),
-        "schedules", (json_int_t)c->schedules, "repeats", (json_int_t)c->repeats,
-        "states", (json_int_t)c->states, "outcomes", (json_int_t)c->outcomes,
-        "stands_for", c->stands_for, "longest", (json_int_t)c->longest);
-    if (o->end >= EXPLORE_FAILED)
-        json_object_set_new(one, "failure", json_string(o->failure));
-    json_array_append_new(x->results, one);
-}
-
-static void report_set(struct explore *x, const char *strategy,
-                       const struct explore_job *job, const struct explore_outcome *o)
-{
-    const struct explore_count *c = &o->count;
-    char set[EXPLORE_TEXT], text[40];
-
-    if (x->json) {
-        report_json(x, strategy, job, o);
-        return;
-    }
-    explore_set_text(&job->set, set);
-    printf("%-12s %-32s %-15s %-8s %9" PRIu64 " schedules %5" PRIu64 " outcomes",
-           strategy, set, mode_text(job, text), end_text(o->end), c->schedules,
-           c->outcomes);
-    if (c->stands_for > 0 && o->end == EXPLORE_COMPLETE)
-        printf(", for %.6g", c->stands_for);
-    printf("\n");
-}
-
-static void report_sum(const struct explore *x, const char *strategy,
-                       const struct sum *sum)
-{
-    if (!x->json)
-        printf("%s: %" PRIu64 " sets, %" PRIu64 " searched through, %" PRIu64
-               " within the bound, %" PRIu64 " cut; %" PRIu64 " schedules\n",
-               strategy, sum->sets, sum->complete, sum->bounded, sum->cut,
-               sum->schedules);
-}
-
-/* The script goes to the file asked for, and into the report. */
-static int report_failure(struct explore *x, const char *strategy,
-                          const struct explore_job *job, struct explore_outcome *o)
-{
-    struct explore_job shown = *job;
-    char *text = NULL;
-    size_t len;
-    FILE *f = open_memstream(&text, &len);
-
-    if (!f)
-        return CMD_FAILED;
-    explore_script_write(f, strategy, job, o);
-    fclose(f);
-    if (x->script) {
-        f = fopen(x->script, "we");
-        if (!f || fputs(text, f) < 0 || fclose(f))
-            fprintf(stderr, "asyncow explore: %s: %s\n", x->script, strerror(errno));
-    }
-    if (x->json) {
-        json_t *last = json_array_get(x->results, json_array_size(x->results) - 1);
-        json_object_set_new(last, "script", json_string(text));
-    } else {
-        printf("\n%s\n", text);
-        shown.mode = EXPLORE_REPLAY;
-        shown.schedules = 0;
-        shown.draw = true;
-        explore_child(&shown, o);
-    }
-    free(text);
-    return CMD_FAILED;
-}
 
 /* --- the search ---------------------------------------------------------------------- */
 
-static struct explore_job job_of(const struct explore *x, const struct module *m)
+static struct explore_job job_of(const struct explore *x)
 {
     return (struct explore_job){
-        .config = {.strategy = m->table,
-                   .settings = m->settings,
-                   .cluster = x->cluster,
-                   .through = x->through,
-                   .warm = x->warm},
+        .config = x->image,
         .mode = x->mode,
         .bound = x->mode == EXPLORE_PCT ? x->depth : (unsigned)x->preemptions,
         .seed = x->seed,
@@ -166,10 +55,12 @@ static struct explore_job job_of(const struct explore *x, const struct module *m
 
 static int explore_one(struct explore *x, const struct module *m,
                        const struct explore_set *set, struct explore_outcome *o,
-                       struct sum *sum)
+                       struct explore_sum *sum)
 {
-    struct explore_job job = job_of(x, m);
+    struct explore_job job = job_of(x);
 
+    job.config.strategy = m->table;
+    job.config.settings = m->settings;
     job.set = *set;
     explore_child(&job, o);
     sum->schedules += o->count.schedules;
@@ -188,14 +79,12 @@ static int explore_one(struct explore *x, const struct module *m,
         explore_shrink(&job, o);
         o->count = count;
     }
-    report_set(x, m->spec, &job, o);
+    explore_report_set(&x->report, m->spec, &job, o);
     if (o->end == EXPLORE_FAILED)
-        return report_failure(x, m->spec, &job, o);
-    if (o->end == EXPLORE_ERROR) {
+        explore_report_failure(&x->report, m->spec, &job, o);
+    if (o->end == EXPLORE_ERROR)
         fprintf(stderr, "asyncow explore: %s\n", o->failure);
-        return CMD_FAILED;
-    }
-    return CMD_GOOD;
+    return o->end < EXPLORE_FAILED ? CMD_GOOD : CMD_FAILED;
 }
 
 static bool out_of_time(const struct explore *x)
@@ -209,7 +98,7 @@ static int explore_strategy(struct explore *x, const char *spec,
 {
     struct error err = {""};
     struct explore_set set = x->set;
-    struct sum sum = {0};
+    struct explore_sum sum = {0};
     struct module m;
     int ret = CMD_GOOD;
 
@@ -223,27 +112,9 @@ static int explore_strategy(struct explore *x, const char *spec,
         o->path.n = 0;
         ret = explore_one(x, &m, &set, o, &sum);
     }
-    report_sum(x, spec, &sum);
+    explore_report_sum(&x->report, spec, &sum);
     module_close(&m);
     return ret;
-}
-
-static void print_json(struct explore *x)
-{
-    json_int_t total = 0;
-    json_t *one;
-    size_t i;
-
-    json_array_foreach(x->results, i, one) total +=
-        json_integer_value(json_object_get(one, "schedules"));
-    json_t *o = json_pack(
-        "{s:s, s:I, s:I, s:s, s:s, s:I, s:O}", "version", ASYNCOW_VERSION_LONG, "seed",
-        (json_int_t)x->seed, "cluster_size", (json_int_t)x->cluster, "metadata_writes",
-        x->through ? "through" : "back", "cache", x->warm ? "warm" : "cold",
-        "schedules", total, "sets", x->results);
-    json_dumpf(o, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(o);
 }
 
 static int explore_all(struct explore *x, struct explore_outcome *o)
@@ -256,13 +127,11 @@ static int explore_all(struct explore *x, struct explore_outcome *o)
         fprintf(stderr, "asyncow explore: %s\n", err.msg);
         return CMD_FAILED;
     }
-    x->results = json_array();
+    explore_report_begin(&x->report);
     for (unsigned i = 0; i < list.n; i++)
         ret |= explore_strategy(x, list.spec[i], o);
     module_list_free(&list);
-    if (x->json)
-        print_json(x);
-    json_decref(x->results);
+    explore_report_end(&x->report, &x->image, x->seed);
     return ret;
 }
 
@@ -323,6 +192,8 @@ static void help(void)
         "  --seed=N            of the random modes (1)\n"
         "  --cluster-size=N    of the image (1024)\n"
         "  --metadata-writes=back|through  (back)\n"
+        "  --image=v3|v2|v3-overlay|v2-overlay  the version, and whether over a file "
+        "(v3)\n"
         "  --cache=cold|warm   whether metadata is in memory, and some dirty (cold)\n"
         "  --script=FILE       where a schedule that fails goes, made short\n"
         "  --replay=FILE       runs that one and draws it\n"
@@ -360,6 +231,14 @@ static const char *set_number(const char *value, uint64_t low, uint64_t high,
     return parse_count(value, n) == 0 && *n >= low && *n <= high ? NULL : right;
 }
 
+static const char *set_cluster_size(uint64_t *size, const char *value)
+{
+    if (parse_bytes(value, 1024, size) == 0 && *size >= 512 && *size <= 65536 &&
+        !(*size & (*size - 1)))
+        return NULL;
+    return "a power of two from 512 to 65536";
+}
+
 /* What would be right, or NULL: it is. */
 static const char *set_option(void *opaque, const char *name, char *value)
 {
@@ -370,7 +249,7 @@ static const char *set_option(void *opaque, const char *name, char *value)
     if (!strcmp(name, "strategy"))
         x->strategies = value;
     else if (!strcmp(name, "script"))
-        x->script = value;
+        x->report.script = value;
     else if (!strcmp(name, "replay"))
         x->replay = value;
     else if (!strcmp(name, "set"))
@@ -387,28 +266,30 @@ static const char *set_option(void *opaque, const char *name, char *value)
         return set_number(value, 0, 1000000000, &x->seconds, "a number of seconds");
     else if (!strcmp(name, "seed"))
         return set_number(value, 0, UINT64_MAX, &x->seed, "a number");
-    else if (!strcmp(name, "cluster-size")) {
-        const char *right = "a power of two from 512 to 65536";
-        if (parse_bytes(value, 1024, &x->cluster) < 0 || x->cluster & (x->cluster - 1))
-            return right;
-        return x->cluster >= 512 && x->cluster <= 65536 ? NULL : right;
-    } else if (!strcmp(name, "metadata-writes")) {
-        x->through = !strcmp(value, "through");
-        return x->through || !strcmp(value, "back") ? NULL : "back or through";
+    else if (!strcmp(name, "cluster-size"))
+        return set_cluster_size(&x->image.cluster, value);
+    else if (!strcmp(name, "metadata-writes")) {
+        x->image.through = !strcmp(value, "through");
+        return x->image.through || !strcmp(value, "back") ? NULL : "back or through";
     } else if (!strcmp(name, "cache")) {
-        x->warm = !strcmp(value, "warm");
-        return x->warm || !strcmp(value, "cold") ? NULL : "cold or warm";
+        x->image.warm = !strcmp(value, "warm");
+        return x->image.warm || !strcmp(value, "cold") ? NULL : "cold or warm";
+    } else if (!strcmp(name, "image")) {
+        return explore_image_parse(&x->image, value)
+                   ? NULL
+                   : "v3, v2, v3-overlay or v2-overlay";
     } else {
-        x->json = !strcmp(value, "json");
-        return x->json || !strcmp(value, "text") ? NULL : "text or json";
+        x->report.json = !strcmp(value, "json");
+        return x->report.json || !strcmp(value, "text") ? NULL : "text or json";
     }
     return NULL;
 }
 
 static const char *const options[] = {
-    "strategy",     "operations",      "set",   "mode",          "schedules",
-    "seconds",      "preemptions",     "seed",  "script",        "replay",
-    "cluster-size", "metadata-writes", "cache", "output-format", NULL};
+    "strategy",  "operations", "set",           "mode",
+    "schedules", "seconds",    "preemptions",   "seed",
+    "script",    "replay",     "cluster-size",  "metadata-writes",
+    "cache",     "image",      "output-format", NULL};
 
 int cmd_explore(int argc, char **argv)
 {
@@ -417,7 +298,7 @@ int cmd_explore(int argc, char **argv)
                         .schedules = 10000,
                         .preemptions = 2,
                         .seed = 1,
-                        .cluster = 1024,
+                        .image.cluster = 1024,
                         .mode = EXPLORE_ALL,
                         .automatic = true};
 

@@ -106,10 +106,10 @@ int explore_script_write(FILE *f, const char *strategy, const struct explore_job
     for (const char *p = o->failure; *p; p++)
         fprintf(f, *p == '\n' ? "\n# " : "%c", *p);
     fprintf(f,
-            "\nstrategy %s\ncluster-size %" PRIu64 "\nmetadata-writes %s\noperations "
-            "%s\nchoices",
+            "\nstrategy %s\ncluster-size %" PRIu64 "\nmetadata-writes %s\ncache %s\n"
+            "image %s\noperations %s\nchoices",
             strategy, job->config.cluster, job->config.through ? "through" : "back",
-            set);
+            job->config.warm ? "warm" : "cold", explore_image_text(&job->config), set);
     for (unsigned i = 0; i < o->path.n; i++)
         fprintf(f, " %u", o->path.choice[i]);
     fprintf(f, "\n");
@@ -177,9 +177,12 @@ static int read_line(char *line, char **strategy, struct explore_job *job,
         job->config.warm = *value == 'w';
         return 0;
     }
+    if (!strcmp(line, "image") && explore_image_parse(&job->config, value))
+        return 0;
     return error_set(err, -EINVAL,
                      "`%s %s`: strategy, cluster-size, metadata-writes back|through, "
-                     "cache cold|warm, operations and choices are known",
+                     "cache cold|warm, image v3|v2|v3-overlay|v2-overlay, operations "
+                     "and choices are known",
                      line, value);
 }
 

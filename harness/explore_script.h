@@ -7,6 +7,7 @@
  *     cluster-size 1024
  *     metadata-writes back
  *     cache cold
+ *     image v3
  *     operations alloc,read@same
  *     choices 0 2 1
  *

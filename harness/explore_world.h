@@ -18,7 +18,12 @@ struct explore_config {
     uint64_t cluster;     /* bytes */
     bool through;         /* metadata-writes */
     bool warm;            /* the metadata is in memory, and some of it dirty */
+    bool old;             /* version 2, which has no zero flag */
+    bool overlay;         /* over a raw file, which shows where nothing is allocated */
 };
+/* "v3", "v2", "v3-overlay", "v2-overlay". false: it is none of these. */
+bool explore_image_parse(struct explore_config *, const char *);
+const char *explore_image_text(const struct explore_config *);
 
 enum { EXPLORE_FAILURE = 1000 };
 

@@ -85,6 +85,12 @@ class Finds(unittest.TestCase):
             with self.subTest(mode=mode):
                 self.find('overlap_not_awaited', 'alloc,alloc@same', f'--mode={mode}')
 
+    def test_script_says_all(self):
+        _, script, _ = self.find('overlap_not_awaited', 'alloc,alloc@same', '--cache=warm',
+                                 '--image=v2-overlay', '--metadata-writes=through')
+        for line in 'cache warm', 'image v2-overlay', 'metadata-writes through':
+            self.assertIn(f'\n{line}\n', script)
+
     def test_same_seed_same_schedules(self):
         args = '--strategy=threadpool', '--set=alloc,read@same', '--schedules=200'
         for mode in 'uniform', 'pct:3':
@@ -110,7 +116,7 @@ class Finds(unittest.TestCase):
     def test_used_wrongly(self):
         for args in (['--sets=read'], ['--mode=pct:0'], ['--operations=4'], ['read'],
                      ['--set=cancel'], ['--set=read,write'], ['--cluster-size=1000'],
-                     ['--schedules'], ['--set=read@l2']):
+                     ['--schedules'], ['--set=read@l2'], ['--image=v4']):
             with self.subTest(args=args):
                 self.assertTrue(explore(*args, status=2).stderr)
 

@@ -44,6 +44,8 @@ class Strategies(unittest.TestCase):
         self.search_through(f'--strategy={ONE_THREAD}')
         self.search_through(f'--strategy={ONE_THREAD}', '--cache=warm')
         self.search_through(f'--strategy={ONE_THREAD}', '--cluster-size=4k')
+        self.search_through(f'--strategy={ONE_THREAD}', '--image=v2-overlay')
+        self.search_through(f'--strategy={ONE_THREAD}', '--image=v3-overlay', '--cache=warm')
 
     def test_two_in_other_ways(self):
         self.search_through(f'--strategy={WAYS}', '--cache=warm')
@@ -66,7 +68,7 @@ class Strategies(unittest.TestCase):
     def test_two_on_threads_in_other_ways(self):
         self.explore('--strategy=threadpool:wait=park,threadpool:lock=rwlock,'
                      'threadpool:mutex=fair', '--operations=2', '--cache=warm',
-                     '--mode=pct:3', schedules=60)
+                     '--image=v2-overlay', '--mode=pct:3', schedules=60)
 
     def test_three_on_threads_at_random(self):
         sets = ['--operations=3'] if SHARE == 1 else ['--set=read,discard,alloc@same']
