@@ -337,6 +337,8 @@ static void one_request(struct guest *g, struct task *t)
                           : do_discard(g, t, at, len);
         model_release(&g->m, at, len);
     }
+    if (ret == -ECANCELED && w->deaths)
+        return;
     g->errors += ret != 0;
     if (ret && !g->may_fail) {
         fprintf(stderr, "request failed: %s\n", strerror(-ret));

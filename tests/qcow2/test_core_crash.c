@@ -23,6 +23,7 @@ struct run {
 };
 static struct crash_tally tally;
 static struct qcow2_stats sum;
+static unsigned died; /* requests, with their I/O in flight */
 
 static void point(struct world *w)
 {
@@ -124,6 +125,7 @@ static void workload(const struct config *c, uint64_t seed)
     bool snapshots = seed % 3 == 0 && !strstr(c->options, "refcount_bits=1");
     guest_run(&r.g, &w, guest_open, 1);
     w.verify = false;
+    w.deaths = seed % 5 == 2 ? 16 : 0;
     guest_run(&r.g, &w, snapshots ? with_snapshots : guest_work,
               1 + snapshots + (unsigned)world_random(&w, 4));
     guest_run(&r.g, &w, guest_close, 1);
@@ -133,6 +135,7 @@ static void workload(const struct config *c, uint64_t seed)
         abort();
     for (size_t i = 0; i < sizeof(sum) / sizeof(uint64_t); i++)
         ((uint64_t *)&sum)[i] += ((uint64_t *)&r.g.totals)[i];
+    died += w.died;
     for (unsigned i = 0; i < SNAPSHOTS; i++)
         expect_free(&r.snapshot[i]);
     crash_free(w.crash);
@@ -158,7 +161,7 @@ static bool rare_paths(void)
            taken("cow_compressed", sum.cow_compressed) & taken("grows", sum.grows) &
            taken("sync_joins", sum.sync_joins) &
            taken("shadow_copies", sum.shadow_copies) &
-           taken("snapshots", sum.snapshots);
+           taken("snapshots", sum.snapshots) & taken("died", died);
 }
 
 int main(int argc, char **argv)

@@ -22,7 +22,7 @@
 
 struct fault {
     const char *name;
-    int error;
+    int error, also; /* also: of the j-th */
     bool forever, torn, allocation;
     uint64_t k, j; /* the k-th and the j-th; j 0: that one only */
 };
@@ -41,6 +41,13 @@ static const struct fault ways[] = {
      .allocation = true,
      .forever = true},
 };
+/* Short transfers never get here: who does the I/O goes on with the rest. */
+static const struct fault pairs[] = {
+    {.name = "a pair: eio, eio", .error = -EIO, .also = -EIO},
+    {.name = "a pair: enospc, eio; torn", .error = -ENOSPC, .also = -EIO, .torn = true},
+    {.name = "a pair: eagain, enospc", .error = -EAGAIN, .also = -ENOSPC},
+    {.name = "a pair: eio, eagain; torn", .error = -EIO, .also = -EAGAIN, .torn = true},
+};
 static uint64_t trials, hits, poisoned;
 static struct inspect *in;
 static char now[128];    /* the trial, in words */
@@ -48,8 +55,8 @@ static const char *only; /* those whose words have this; NULL: all */
 
 static void tell_trial(int sig)
 {
-    fprintf(stderr, "%s in the trial: %s\n", sig == SIGALRM ? "it hangs" : "it failed",
-            now);
+    fprintf(stderr, "after %" PRIu64 " trials: %s in the trial: %s\n", trials,
+            sig == SIGALRM ? "it hangs" : "it failed", now);
     signal(SIGABRT, SIG_DFL);
     if (sig == SIGALRM)
         abort();
@@ -143,6 +150,7 @@ static void arm(struct world *w, const struct fault *f)
     w->fail_forever = memory.forever = f->forever;
     w->fail_torn = f->torn;
     w->also_at = f->j;
+    w->also_err = f->also;
     *(f->allocation ? &memory.fail_at : &w->fail_at) = f->k;
 }
 
@@ -235,10 +243,12 @@ static void every_one(const struct config *c, uint64_t seed, uint64_t stride)
 }
 
 /* Two requests, and all pairs of their I/Os. */
-static void every_pair(const struct config *c, uint64_t seed, uint64_t stride)
+static void every_pair(const struct config *c, const struct fault *how, uint64_t seed,
+                       uint64_t stride)
 {
-    struct fault f = {
-        .name = "a pair", .error = -EIO, .k = UINT64_MAX, .j = UINT64_MAX};
+    struct fault f = *how;
+
+    f.k = f.j = UINT64_MAX;
     uint64_t n = trial(c, seed, &f).ios, skip = 0;
 
     for (f.k = 1; f.k <= n; f.k++)
@@ -272,8 +282,8 @@ int main(int argc, char **argv)
         every_one(c, seed + i, stride); /* with snapshots and without */
         every_one(c, seed + i + 1, stride);
         uint64_t ones = trials;
-        for (unsigned k = 0; k < 4; k++)
-            every_pair(c, seed + i + 100 * k, stride);
+        for (unsigned k = 0; k < sizeof(pairs) / sizeof(*pairs); k++)
+            every_pair(c, &pairs[k], seed + i + 100 * k, stride);
         inspect_free(in);
         printf("%s: %" PRIu64 " single faults, %" PRIu64 " pairs\n", c->name,
                ones - before, trials - ones);

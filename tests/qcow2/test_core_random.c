@@ -1,6 +1,7 @@
 /*
  * Random requests, many in flight, in random order, against a byte model: the image
- * equals the model, `qemu-img check` finds nothing, every rare path was taken.
+ * equals the model, `qemu-img check` finds nothing, every rare path was taken. In the second
+ * part some requests die while the core still has I/O of theirs in flight.
  * ASYNCOW_SEED repeats a run; arguments: [rounds [config]].
  */
 #include <inttypes.h>
@@ -9,6 +10,8 @@
 #include <time.h>
 
 #include "tests/qcow2/guest.h"
+
+static unsigned died; /* requests, with their I/O in flight */
 
 static void add_stats(struct qcow2_stats *sum, const struct qcow2_stats *s)
 {
@@ -26,6 +29,7 @@ static void round_of(const struct config *c, uint64_t seed, struct qcow2_stats *
     guest_init(&g, c, &w, seed);
     for (int part = 0; part < 2; part++) { /* closed and opened again in between */
         guest_run(&g, &w, guest_open, 1);
+        w.deaths = part ? 60 : 0;
         guest_run(&g, &w, guest_work, DEPTH);
         guest_run(&g, &w, guest_close, 1);
         world_save(&w, image);
@@ -33,6 +37,7 @@ static void round_of(const struct config *c, uint64_t seed, struct qcow2_stats *
     }
     guest_compare(&g, image);
     add_stats(sum, &g.totals);
+    died += w.died;
     guest_free(&g, &w);
 }
 
@@ -56,7 +61,8 @@ static int rare_paths(const struct qcow2_stats *s)
            rare("l2_copies", s->l2_copies) + rare("grows", s->grows) +
            rare("grow_waits", s->grow_waits) +
            rare("discard_under_io", s->discard_under_io) + rare("punches", s->punches) +
-           rare("sync_joins", s->sync_joins) + rare("shadow_copies", s->shadow_copies);
+           rare("sync_joins", s->sync_joins) + rare("shadow_copies", s->shadow_copies) +
+           rare("died", died);
 }
 
 int main(int argc, char **argv)

@@ -60,6 +60,12 @@ static void task_main(void *arg)
     t->live = false;
 }
 
+/* Tasks, then carriers. */
+static struct task *nth(struct world *w, unsigned i)
+{
+    return i < w->ntasks ? &w->tasks[i] : &w->carrier[i - w->ntasks];
+}
+
 bool world_run(struct world *w, struct task *tasks, unsigned n)
 {
     w->tasks = tasks;
@@ -72,9 +78,9 @@ bool world_run(struct world *w, struct task *tasks, unsigned n)
     }
     for (;;) {
         unsigned runnable = 0, live = 0;
-        for (unsigned i = 0; i < n; i++) {
-            live += tasks[i].live;
-            runnable += tasks[i].live && !tasks[i].asleep;
+        for (unsigned i = 0; i < n + CARRIERS; i++) {
+            live += nth(w, i)->live;
+            runnable += nth(w, i)->live && !nth(w, i)->asleep;
         }
         if (!live)
             break;
@@ -85,9 +91,10 @@ bool world_run(struct world *w, struct task *tasks, unsigned n)
             abort();
         }
         uint64_t pick = world_random(w, runnable);
-        for (unsigned i = 0; i < n; i++) {
-            if (tasks[i].live && !tasks[i].asleep && pick-- == 0) {
-                co_enter(tasks[i].co);
+        for (unsigned i = 0; i < n + CARRIERS; i++) {
+            struct task *t = nth(w, i);
+            if (t->live && !t->asleep && pick-- == 0) {
+                co_enter(t->co);
                 break;
             }
         }
@@ -146,7 +153,7 @@ static int outcome(struct world *w)
                          (w->fail_forever && n > w->fail_at)))
         return 0;
     w->failures++;
-    return w->fail_err;
+    return w->also_at && n == w->also_at ? w->also_err : w->fail_err;
 }
 
 /* Some I/Os take as long as many others. */
@@ -269,6 +276,32 @@ int world_settle(struct task *t, const struct qcow2_need *need)
     return ret;
 }
 
+static void carry(struct task *t)
+{
+    int ret = world_settle(t, t->arg);
+    (void)ret; /* whom it concerned is dead */
+}
+
+/* The request is to die; the I/O that it owes is somebody else's now. */
+static bool dies(struct task *t, const struct qcow2_need *need)
+{
+    struct world *w = t->w;
+    unsigned i = 0;
+
+    if (!w->deaths || world_random(w, w->deaths))
+        return false;
+    while (i < CARRIERS && w->carrier[i].live)
+        i++;
+    if (i == CARRIERS)
+        return false;
+    struct task *c = &w->carrier[i];
+    w->carried[i] = *need;
+    *c = (struct task){.w = w, .live = true, .fn = carry, .arg = &w->carried[i]};
+    c->co = co_create(task_main, c);
+    w->died++;
+    return true;
+}
+
 /* A call of the core, seen from before and after. */
 #define VERB(t, call) (verb_begins(t), verb_ended(t, call))
 
@@ -296,6 +329,16 @@ static int owed(struct task *t, int verdict, const struct qcow2_need *need)
     while (t->asleep)
         co_yield ();
     return 0;
+}
+
+/* The same for a request that may be given up with its I/O in flight. */
+static int owed_or_dead(struct task *t, int verdict, const struct qcow2_need *need)
+{
+    if (verdict == QCOW2_NEED_IO && dies(t, need)) {
+        world_wake(t->w);
+        return -ECANCELED;
+    }
+    return owed(t, verdict, need);
 }
 
 int world_open(struct world *w, struct task *t, unsigned inflight, size_t cache,
@@ -402,8 +445,11 @@ int guest_read(struct task *t, uint64_t offset, uint8_t *buf, uint64_t len)
         for (bool map = ret == -EAGAIN; map;) {
             ret = VERB(t, qcow2_map(q, &ticket, offset, len, &e, &need));
             map = ret > 0;
-            if (map && (ret = owed(t, ret, &need)) != 0)
+            if (map && (ret = owed_or_dead(t, ret, &need)) != 0) {
+                qcow2_cancel(q, &ticket);
+                world_wake(t->w);
                 map = false;
+            }
         }
         if (ret)
             return ret;
@@ -427,7 +473,7 @@ int guest_write(struct task *t, uint64_t offset, const uint8_t *buf, uint64_t le
         struct qcow2_need need;
         int ret;
         while ((ret = VERB(t, qcow2_plan(q, offset, len, &w, &need))) > 0) {
-            ret = owed(t, ret, &need);
+            ret = owed_or_dead(t, ret, &need);
             if (ret) {
                 qcow2_abort(q, &w);
                 world_wake(t->w);
@@ -473,7 +519,7 @@ int guest_zero(struct task *t, uint64_t offset, uint64_t len)
         int ret;
         while ((ret = VERB(
                     t, qcow2_zero(q, &ticket, offset, len, &done, &part, &need))) > 0) {
-            ret = owed(t, ret, &need);
+            ret = owed_or_dead(t, ret, &need);
             if (ret) {
                 qcow2_cancel(q, &ticket);
                 break;
@@ -505,7 +551,7 @@ int guest_discard(struct task *t, uint64_t offset, uint64_t len)
         int ret;
         while ((ret = VERB(t, qcow2_discard(q, &ticket, offset, len, &done, &need))) >
                0) {
-            ret = owed(t, ret, &need);
+            ret = owed_or_dead(t, ret, &need);
             if (ret) {
                 qcow2_cancel(q, &ticket);
                 break;
@@ -526,7 +572,7 @@ int guest_flush(struct task *t)
     struct qcow2_need need;
     int ret;
     while ((ret = VERB(t, qcow2_sync(t->w->q, &ticket, &need))) > 0) {
-        ret = owed(t, ret, &need);
+        ret = owed_or_dead(t, ret, &need);
         if (ret) {
             qcow2_cancel(t->w->q, &ticket);
             break;

@@ -13,6 +13,16 @@
 #include "core/qcow2/qcow2.h"
 #include "tests/crash/crash.h"
 
+struct world;
+struct task {
+    struct world *w;
+    struct co *co;
+    qcow2_chan asleep; /* NULL: runnable */
+    bool live;
+    void (*fn)(struct task *);
+    void *arg;
+};
+enum { CARRIERS = 8 };
 struct world {
     uint64_t rng;
     uint8_t *file;
@@ -23,10 +33,15 @@ struct world {
     struct error err; /* why it did not open */
     struct task *tasks;
     unsigned ntasks;
-    /* The fail_at-th I/O fails with fail_err (0: none), the also_at-th too, or all from
-     * the first on; of a torn write half is there. */
+    /* A request dies of one in so many I/Os that it owes (0: of none), with -ECANCELED: the
+     * I/O goes on without it, in a carrier. */
+    unsigned deaths, died;
+    struct task carrier[CARRIERS];
+    struct qcow2_need carried[CARRIERS];
+    /* The fail_at-th I/O fails with fail_err (0: none), the also_at-th with also_err, or all
+     * from the first on; of a torn write half is there. */
     uint64_t ios, fail_at, also_at;
-    int fail_err;
+    int fail_err, also_err;
     bool fail_forever, fail_torn;
     unsigned failures, silent; /* I/Os that failed; those whose failure is no loss */
     bool verify;               /* the invariants, every few steps */
@@ -39,14 +54,6 @@ struct world {
     void (*verb)(struct world *, int verdict);
     void *opaque;
     uint64_t stop_at; /* world_run() returns when this many I/Os were done; 0: never */
-};
-struct task {
-    struct world *w;
-    struct co *co;
-    qcow2_chan asleep; /* NULL: runnable */
-    bool live;
-    void (*fn)(struct task *);
-    void *arg;
 };
 
 uint64_t world_random(struct world *, uint64_t below);
