@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every I/O fails in turn, under every strategy, on images that take every path.
+"""Every I/O fails in turn, under every strategy, on images that take every path; or every
+allocation (--memory).
 
 QEMU makes the images; test_faults does the rest. Over the suite each rare path must have
 been taken, the poisoned image among them. ASYNCOW_SEED repeats a run.
@@ -69,7 +70,7 @@ def run_one(job, options, directory):
     image = f'{directory}/{name}.qcow2'
     copy = f'{directory}/{name}-{module}-{settings}-{through}.qcow2'
     args = [options.program, f'template={image}', f'model={image}.raw', f'image={copy}',
-            f'strategy={module}', f'settings={settings}', f'through={through}',
+            f'strategy={options.modules}{module}{".so" * bool(options.modules)}', f'settings={settings}', f'through={through}',
             f'cancels={cancels}', f'engine={options.engine}',
             f'seed={options.seed}', f"stride={options.stride * TEMPLATES[name].get('stride', 1)}",
             f'qemu_every={options.qemu_every}', *TEMPLATES[name]['program']]
@@ -98,12 +99,15 @@ def main():
     parser.add_argument('--program', required=True, help='test_faults')
     parser.add_argument('--stride', type=int, default=1, help='each so many I/Os, not each')
     parser.add_argument('--ways', action='store_true', help='the settings of ways.py')
+    parser.add_argument('--memory', action='store_true',
+                        help='allocations fail, not I/Os: the modules beside the program')
     parser.add_argument('--engine', default='sim', help='real ones: no two runs are the same')
     parser.add_argument('--qemu-every', type=int, default=5, help='qemu-img check, how often')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--only', action='append', default=[], help='template or strategy')
     parser.add_argument('--keep', action='store_true', help='leave the files')
     options = parser.parse_args()
+    options.modules = f'{os.path.dirname(os.path.abspath(options.program))}/nomem_' if options.memory else ''
     options.seed = int(os.environ.get('ASYNCOW_SEED') or random.SystemRandom().randrange(1 << 32))
     print(f'ASYNCOW_SEED={options.seed}', flush=True)
     images.find_modules(options.program)
@@ -124,7 +128,7 @@ def main():
     never = [name for name in RARE if not totals.get(name)]
     for name in RARE:
         print(f'  {name:18} {totals.get(name, 0)}')
-    whole = not options.only and not options.ways
+    whole = not (options.only or options.ways or options.memory)
     if never and whole:
         print(f"never taken: {', '.join(never)}")
     return 1 if failed or not jobs or (never and whole) else 0

@@ -1,208 +1,26 @@
 /*
- * Every host I/O of a fixed workload fails in turn: once, or from then on for ever,
- * short or torn, and nothing is lost that was promised.
+ * Every host I/O of a fixed workload fails in turn: once, or from then on for ever, short or
+ * torn; of two requests every two; and under a module that asks before it allocates
+ * (nomem.c) each of its allocations. Nothing is lost that was promised: trial.h.
  *
- * A first run counts the I/Os of each kind. Then, for each, the same run with that one
- * failing, on a fresh copy of the image in the simulator (so it is the same run):
- *  1. the error reaches the caller, with its code or as the -EIO of a poisoned image; a
- *     short transfer reaches nobody;
- *  2. before closing, every acknowledged byte reads back;
- *  3. the image has no corruption for QEMU or for us; leaks are allowed;
- *  4. opened again, every flushed byte reads back, and what was not flushed is old or
- *     new;
- *  5. that image can be written to and closes well.
- *
- * Arguments are key=value; see parse(). The last line printed is "stats {...}".
+ * A first run counts them. Arguments are key=value; see parse(). The last line printed is
+ * "stats {...}".
  */
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "core/block/filter.h"
-#include "tests/differential/load.h"
+#include "tests/faults/trial.h"
 
-enum { HANG_SECONDS = 30, KINDS = 2 * KIND_METADATA_SHIFT };
-
-struct test {
-    struct disk_options o;
-    const char *image;
-    uint8_t *template, *base;
-    uint64_t template_size, size;
-    uint64_t seed;
-    unsigned ops, stride, qemu_every;
-    bool fill, cancels;
-    const char *only; /* the words of one trial */
-
-    char trial[160]; /* in words, to be told and repeated */
-    uint64_t count[KINDS];
-    uint64_t trials, hit;
-    struct strategy_stats sum;
-};
 static struct test test;
 
 static void tell_trial(int sig)
 {
     (void)sig;
     fprintf(stderr, "in the trial \"only=%s\"\n", test.trial);
-}
-
-static void copy_image(const struct test *t)
-{
-    FILE *f = fopen(t->image, "wb");
-    assert(f);
-    size_t put = fwrite(t->template, 1, t->template_size, f);
-    assert(put == t->template_size);
-    fclose(f);
-}
-
-static void load_start(struct test *t, struct load *l)
-{
-    uint8_t *base = malloc(t->size);
-    assert(base);
-    memcpy(base, t->base, t->size);
-    *l = (struct load){.rng = t->seed,
-                       .max_len = 32 << 10,
-                       .in_flight_max = 8,
-                       .fill = t->fill,
-                       .cancels = t->cancels};
-    load_init(l, base, t->size, true);
-    load_watch(l, HANG_SECONDS);
-}
-
-static void check_image(const struct test *t, const struct load *l, bool leaks_too)
-{
-    uint64_t leaks;
-
-    if (disk_check(t->image, &leaks) || (leaks && leaks_too))
-        load_fail(l, NULL, "the image is not consistent");
-    if (!t->qemu_every || t->trials % t->qemu_every)
-        return;
-    char command[512];
-    snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s > %s.log 2>&1",
-             t->image, t->image);
-    int status = system(command);
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code != 0 && (code != 3 || leaks_too)) { /* 3: leaks alone */
-        fprintf(stderr, "%s: status %d\n", command, code);
-        load_fail(l, NULL, "QEMU finds the image not consistent");
-    }
-}
-
-/* What the image promised is there, and it is as good as new. */
-static void reopen(struct test *t, struct load *l)
-{
-    struct disk_options o = t->o;
-    struct strategy_stats stats;
-    struct disk d;
-    struct error err = {""};
-
-    o.filters = NULL;
-    if (disk_open(&d, &o, &err)) {
-        fprintf(stderr, "%s\n", err.msg);
-        load_fail(l, NULL, "the image does not open again");
-    }
-    l->faulty = l->fill = false;
-    l->m.torn = true; /* what an earlier failure left may be anything between */
-    load_attach(l, &d);
-    load_read_all(l);
-    load_run(l, t->ops / 8);
-    if (disk_close(&d, &stats))
-        load_fail(l, NULL, "the image opened again does not close");
-    disk_stats_add(&t->sum, &stats);
-    check_image(t, l, false);
-}
-
-/* Only errors that the fault explains, and one if it hit what somebody waits for. */
-static void judge_error(const struct test *t, const struct load *l,
-                        const struct fault_plan *plan, int opened, int closed,
-                        const struct strategy_stats *stats)
-{
-    int first = opened ? opened : l->errors ? l->error : closed;
-    unsigned errors = l->errors + (opened < 0) + (closed < 0);
-    unsigned silent = 1u << AIO_DISCARD | 1u << AIO_GROW; /* nobody's loss */
-
-    silent |= silent << KIND_METADATA_SHIFT;
-    if (plan->action == FAULT_SHORT && errors)
-        load_fail(l, NULL, "a short transfer became an error");
-    if (plan->action != FAULT_SHORT && !(plan->kinds & silent) && !errors &&
-        !t->cancels)
-        load_fail(l, NULL, "the error reached nobody");
-    if (first && first != plan->error && first != -EIO) {
-        fprintf(stderr, "%s, injected: %s\n", strerror(-first), strerror(-plan->error));
-        load_fail(l, NULL, "the error is another one");
-    }
-    if (!opened && closed && !stats->poisoned && plan->times == 1 && l->errors)
-        load_fail(l, NULL, "close failed, though the image is not poisoned");
-    unsigned data = 1u << AIO_READ | 1u << AIO_WRITE;
-    if (!(plan->kinds & ~data) && plan->times == 1 && errors > 1)
-        load_fail(l, NULL, "one failed transfer of data failed more than one request");
-}
-
-/* One run of the workload. plan NULL: nothing fails. Returns whether the fault hit. */
-static bool run(struct test *t, const struct fault_plan *plan, bool broken_at_close)
-{
-    struct load l;
-    struct disk d;
-    struct strategy_stats stats = {0};
-    struct error err = {""};
-    int closed = 0;
-
-    copy_image(t);
-    load_start(t, &l);
-    l.faulty = plan && plan->action != FAULT_SHORT;
-    l.m.torn = plan && plan->action == FAULT_TORN;
-    if (disk_open_files(&d, &t->o, &err)) {
-        fprintf(stderr, "%s\n", err.msg);
-        load_fail(&l, NULL, "the image does not open");
-    }
-    struct filter *filter = blk_filter(d.top->file, "fault");
-    if (plan)
-        fault_arm(filter, plan);
-    int opened = disk_open_image(&d, &t->o, &err);
-    if (!opened) {
-        load_attach(&l, &d);
-        load_run(&l, t->ops);
-    }
-    bool hit = fault_hits(filter) > 0;
-    if (plan && hit) {
-        struct fault_plan again = *plan;
-        again.n = 0;
-        fault_arm(filter, &again);
-        unsigned errors = l.errors;
-        if (!opened)
-            load_read_all(&l);
-        if (l.errors > errors)
-            load_fail(&l, NULL, "reads fail though nothing does any more");
-        again.n = broken_at_close && plan->times > 1;
-        fault_arm(filter, &again);
-    }
-    if (!opened)
-        closed = disk_close_image(&d, &stats);
-    hit = fault_hits(filter) > 0;
-    for (int kind = 0; !plan && kind < KINDS; kind++)
-        t->count[kind] = fault_passed(filter, 1u << kind);
-    if (disk_close_files(&d))
-        load_fail(&l, NULL, "the files do not close");
-    disk_stats_add(&t->sum, &stats);
-    if (!hit && (opened || closed || l.errors))
-        load_fail(&l, NULL, "an error without a cause");
-    if (hit)
-        judge_error(t, &l, plan, opened, closed, &stats);
-    if (!closed && !opened)
-        model_flushed(&l.m, l.m.clock);
-    model_crashed(&l.m);
-    check_image(t, &l, !hit);
-    reopen(t, &l);
-    load_free(&l);
-    t->trials++;
-    t->hit += hit;
-    return hit;
 }
 
 /* ---- which I/O, and how ---- */
@@ -224,20 +42,28 @@ static const struct way ways[] = {
     {"enospc-forever", -ENOSPC, FAULT_FAIL, UINT64_MAX, SPACE, 5},
     {"short", 0, FAULT_SHORT, 1, TRANSFERS, 5},
     {"torn", -EIO, FAULT_TORN, 1, TRANSFERS, 3},
+    {"eagain-once", -EAGAIN, FAULT_FAIL, 1, EVERY, 5},
+    {"eagain-forever", -EAGAIN, FAULT_FAIL, UINT64_MAX, 0, 9},
 };
 
-static bool trial(struct test *t, const struct way *w, unsigned kinds, uint64_t n)
+/* plan in words: t->trial */
+static bool trial(struct test *t, const struct plan *plan, bool broken_at_close)
 {
-    struct fault_plan plan = {.kinds = kinds,
-                              .n = n,
-                              .times = w->times,
-                              .error = w->error,
-                              .action = w->action};
-
-    snprintf(t->trial, sizeof(t->trial), "%s,%x,%" PRIu64, w->name, kinds, n);
     if (t->only && strcmp(t->only, t->trial))
         return true;
-    return run(t, &plan, n % 2);
+    return trial_run(t, plan, broken_at_close);
+}
+
+static bool trial_of(struct test *t, const struct way *w, unsigned kinds, uint64_t n)
+{
+    struct plan plan = {.io[0] = {.kinds = kinds,
+                                  .n = n,
+                                  .times = w->times,
+                                  .error = w->error,
+                                  .action = w->action}};
+
+    snprintf(t->trial, sizeof(t->trial), "%s,%x,%" PRIu64, w->name, kinds, n);
+    return trial(t, &plan, n % 2);
 }
 
 static void each_of(struct test *t, const struct way *w, unsigned kinds, uint64_t count)
@@ -246,7 +72,7 @@ static void each_of(struct test *t, const struct way *w, unsigned kinds, uint64_
 
     /* Strided, it begins elsewhere for each seed. */
     for (uint64_t n = 1 + t->seed % step; n <= count; n += step)
-        if (!trial(t, w, kinds, n) && n < count / 4) {
+        if (!trial_of(t, w, kinds, n) && n < count / 4) {
             fprintf(stderr, "in the trial \"only=%s\": the I/O never came\n", t->trial);
             abort();
         }
@@ -266,6 +92,79 @@ static void each_way(struct test *t, const struct way *w)
     printf("  %-15s %4" PRIu64 " trials\n", w->name, t->trials - before);
     fflush(stdout);
 }
+
+/* ---- two of them ---- */
+
+static const struct {
+    const char *name;
+    struct fault_plan io[2];
+} pairs[] = {
+    {"eio-eio", {{.error = -EIO}, {.error = -EIO}}},
+    {"enospc-eio", {{.error = -ENOSPC}, {.error = -EIO}}},
+    {"short-eio", {{.action = FAULT_SHORT}, {.error = -EIO}}},
+    {"eagain-enospc", {{.error = -EAGAIN}, {.error = -ENOSPC}}},
+    {"short-short", {{.action = FAULT_SHORT}, {.action = FAULT_SHORT}}},
+    {"torn-eagain", {{.error = -EIO, .action = FAULT_TORN}, {.error = -EAGAIN}}},
+};
+enum { PAIRS = sizeof(pairs) / sizeof(*pairs), PAIR_STRIDE = 8 };
+
+static bool trial_of_two(struct test *t, unsigned how, unsigned round, uint64_t k,
+                         uint64_t j)
+{
+    struct plan plan = {.io = {pairs[how].io[0], pairs[how].io[1]}};
+
+    for (int i = 0; i < 2; i++) {
+        plan.io[i].kinds = ~(unsigned)SILENT;
+        plan.io[i].times = 1;
+    }
+    plan.io[0].n = k;
+    plan.io[1].n = j;
+    snprintf(t->trial, sizeof(t->trial), "%s,%u,%" PRIu64 ",%" PRIu64, pairs[how].name,
+             round, k, j);
+    return trial(t, &plan, false);
+}
+
+/* The k-th I/O fails, and of those that come after it the (j - k)-th. Which of the ways is
+ * tried on which pair changes with the seed. */
+static void each_pair(struct test *t)
+{
+    uint64_t before = t->trials, all = 0, i = t->seed, seed = t->seed;
+    uint64_t step = PAIR_STRIDE * t->stride;
+
+    t->ops = 2;
+    for (unsigned round = 0; round < PAIRS; round++) {
+        t->seed = t->o.seed = seed + round;
+        snprintf(t->trial, sizeof(t->trial), "nothing fails");
+        trial_run(t, NULL, false);
+        all = 0;
+        for (int kind = 0; kind < KINDS; kind++)
+            all += 1u << kind & SILENT ? 0 : t->count[kind];
+        for (uint64_t k = 1; k < all; k++)
+            for (uint64_t j = k; j < all + 2; j++, i++) /* counted without the k-th */
+                if (i % step == 0)
+                    trial_of_two(t, (unsigned)(i / step % PAIRS), round, k, j);
+    }
+    printf("  %-15s %4" PRIu64 " trials\n", "pairs", t->trials - before);
+}
+
+/* ---- memory ---- */
+
+static void each_allocation(struct test *t)
+{
+    uint64_t all = t->allocations;
+
+    for (int for_ever = 0; for_ever < 2; for_ever++)
+        for (uint64_t n = 1 + t->seed % t->stride; n <= all; n += t->stride) {
+            struct plan plan = {.allocation = n, .for_ever = for_ever};
+            snprintf(t->trial, sizeof(t->trial), "no memory%s,%" PRIu64,
+                     for_ever ? " for ever" : "", n);
+            trial(t, &plan, n % 2);
+        }
+    printf("  %-15s %4" PRIu64 " trials of %" PRIu64 " allocations\n", "no memory",
+           t->trials - 1, all);
+}
+
+/* ---- what is asked for ---- */
 
 static const char *value(const char *arg, const char *key)
 {
@@ -322,7 +221,7 @@ int main(int argc, char **argv)
     struct test *t = &test;
 
     *t = (struct test){
-        .o = {.engine = "sim", .filters = "fault", .depth = 8, .punch = true},
+        .o = {.engine = "sim", .filters = "fault;fault", .depth = 8, .punch = true},
         .ops = 80,
         .stride = 1};
     for (int i = 1; i < argc; i++)
@@ -334,13 +233,18 @@ int main(int argc, char **argv)
     }
     signal(SIGABRT, tell_trial);
     snprintf(t->trial, sizeof(t->trial), "nothing fails");
-    run(t, NULL, false);
+    t->afterwards = t->ops / 8;
+    trial_run(t, NULL, false);
     for (int kind = 0; kind < KINDS; kind++)
         if (t->count[kind])
             printf("  %" PRIu64 " of kind %d", t->count[kind], kind);
     printf("\n");
-    for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+    for (size_t i = 0; !t->allocations && i < sizeof(ways) / sizeof(*ways); i++)
         each_way(t, &ways[i]);
+    if (t->allocations)
+        each_allocation(t);
+    else if (!t->cancels)
+        each_pair(t);
     printf("%" PRIu64 " trials, %" PRIu64 " hit\n", t->trials, t->hit);
     disk_stats_print(&t->sum);
     free(t->template);
