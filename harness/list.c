@@ -177,7 +177,79 @@ struct entry {
     bool usable;
     const char *reason;
     const struct setting *settings;
+    const struct engine_ops *engine; /* or NULL */
 };
+
+/* ---- what an engine does itself, and what of it the kernel has ---- */
+
+static json_t *names_helped(const struct engine_ops *e)
+{
+    static const char *const ops[AIO_OPS] = {"read",    "write", "flush",
+                                             "discard", "zero",  "grow"};
+    json_t *names = json_array();
+
+    for (unsigned op = 0; op < AIO_OPS; op++)
+        if (!(e->native & 1u << op))
+            json_array_append_new(names, json_string(ops[op]));
+    return names;
+}
+
+/* Opens it with that setting, as a run would: "" or what it does without and why. */
+static void try_feature(const struct engine_ops *e, const char *setting, char *text,
+                        size_t size)
+{
+    static char memory[4096] __attribute__((aligned(4096)));
+    struct env *env = env_real(0);
+    struct error err = {"out of memory"};
+    char spec[100];
+    struct loop_options o = {.engine = spec, .depth = 8};
+    struct loop *loop;
+
+    snprintf(spec, sizeof(spec), "%s:%s", e->name, setting);
+    if (!env || loop_create(&loop, env, &o, &err) < 0) {
+        snprintf(text, size, "%s", err.msg);
+    } else {
+        loop_use_memory(loop, memory, sizeof(memory));
+        snprintf(text, size, "%s", loop_notes(loop));
+        loop_forget_memory(loop);
+        loop_destroy(loop);
+    }
+    if (env)
+        env_destroy(env);
+}
+
+static json_t *features_json(const struct engine_ops *e)
+{
+    json_t *all = json_array();
+    char text[600];
+
+    for (const char *const *f = e->features; f && *f; f++) {
+        try_feature(e, *f, text, sizeof(text));
+        json_array_append_new(all, json_pack("{s:s, s:b, s:s}", "setting", *f, "usable",
+                                             !*text, "reason", text));
+    }
+    return all;
+}
+
+static void print_abilities(const struct engine_ops *e, bool usable)
+{
+    json_t *helped = names_helped(e);
+    char text[600];
+    size_t i;
+    json_t *name;
+
+    json_array_foreach(helped, i, name)
+        printf("%s%s", i ? ", " : "    by helper threads: ", json_string_value(name));
+    if (json_array_size(helped))
+        putchar('\n');
+    if (!e->cancel)
+        printf("    cancels what it hasn't been given yet, and no more\n");
+    for (const char *const *f = e->features; usable && f && *f; f++) {
+        try_feature(e, *f, text, sizeof(text));
+        printf("    tried %s: %s\n", *f, *text ? text : "works");
+    }
+    json_decref(helped);
+}
 
 static void add_entry(const struct list_args *a, json_t *all, const struct entry *e)
 {
@@ -186,27 +258,43 @@ static void add_entry(const struct list_args *a, json_t *all, const struct entry
             json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", e->kind, "name", e->name,
                       "summary", e->summary, "usable", e->usable, "reason", e->reason);
         json_object_set_new(o, "settings", settings_json(e->settings));
+        if (e->engine) {
+            json_object_set_new(o, "helped", names_helped(e->engine));
+            json_object_set_new(o, "cancels", json_boolean(e->engine->cancel != NULL));
+        }
+        if (e->engine && e->usable)
+            json_object_set_new(o, "features", features_json(e->engine));
         json_array_append_new(all, o);
         return;
     }
     printf("%-11s %-4s %s%s%s\n", e->name, e->usable ? "yes" : "no", e->summary,
            *e->reason ? ": " : "", e->reason);
     print_settings(e->settings);
+    if (e->engine)
+        print_abilities(e->engine, e->usable);
 }
 
 static void list_engines(const struct list_args *a, json_t *all)
 {
+    struct env *env = env_real(0);
+
     for (const struct engine_ops *const *e = engine_list(); *e; e++) {
         struct error err = {""};
-        bool skip = !(*e)->probe || ((*e)->simulated && a->word);
-        int bad = skip ? 0 : (*e)->probe(a->word, a->direct, &err);
+        struct engine_choice tried = {.engine = NULL};
+        char text[600];
+        int bad = (*e)->probe(&err);
 
+        if (!bad && env && a->word && !(*e)->simulated)
+            bad = engine_try(&tried, (*e)->name, env, a->word, a->direct, &err);
         if (bad && !err.msg[0])
             error_set(&err, bad, "%s", strerror(-bad));
+        snprintf(text, sizeof(text), "%s%s", *tried.reason && !bad ? "for auto, " : "",
+                 bad ? err.msg : tried.reason);
         add_entry(a, all,
-                  &(struct entry){"engine", (*e)->name, (*e)->summary, bad == 0,
-                                  err.msg, (*e)->settings});
+                  &(struct entry){"engine", (*e)->name, (*e)->summary, bad == 0, text,
+                                  (*e)->settings, *e});
     }
+    env_destroy(env);
 }
 
 /* What auto and its rival would choose for the file. */
@@ -220,7 +308,7 @@ static void list_choices(const struct list_args *a, json_t *all)
     for (int i = 0; i < 2 && env; i++) {
         struct engine_choice c = {.engine = NULL};
         struct error err = {""};
-        char text[500] = "";
+        char text[600] = "";
         int bad =
             a->word ? engine_choose(&c, names[i], env, a->word, a->direct, &err) : 0;
 
@@ -228,8 +316,9 @@ static void list_choices(const struct list_args *a, json_t *all)
             snprintf(text, sizeof(text), "%s", err.msg);
         else if (a->word)
             snprintf(text, sizeof(text), "%s: %s", c.engine, c.reason);
-        add_entry(a, all,
-                  &(struct entry){"choice", names[i], summaries[i], !bad, text, NULL});
+        add_entry(
+            a, all,
+            &(struct entry){"choice", names[i], summaries[i], !bad, text, NULL, NULL});
     }
     env_destroy(env);
 }
@@ -237,8 +326,9 @@ static void list_choices(const struct list_args *a, json_t *all)
 static void list_filters(const struct list_args *a, json_t *all)
 {
     for (const struct filter_ops *const *f = filter_list(); *f; f++)
-        add_entry(a, all,
-                  &(struct entry){"filter", (*f)->name, (*f)->summary, true, "", NULL});
+        add_entry(
+            a, all,
+            &(struct entry){"filter", (*f)->name, (*f)->summary, true, "", NULL, NULL});
 }
 
 /* ---- models of the engine sim ---- */
@@ -309,10 +399,12 @@ int cmd_engines(int argc, char **argv)
         printf(
             "Usage: asyncow engines [--output-format=text|json] [--direct] [FILE]\n\n"
             "Lists the I/O engines with their settings, and whether they can be used\n"
-            "here (with FILE: on that file; --direct: with O_DIRECT), or why not; "
-            "what\n"
-            "auto and auto=recipe choose for the file, and why; the filters; and the\n"
-            "models of the engine sim.\n");
+            "here, or why not: with FILE it is read through each, with --direct by\n"
+            "O_DIRECT. Of each engine, what helper threads do for it, and which of\n"
+            "the settings that a kernel may lack were tried and work. Then what auto\n"
+            "and auto=recipe choose for the file, and why; the filters; and the "
+            "models\n"
+            "of the engine sim.\n");
     } else if (!ret && a.word && access(a.word, F_OK)) {
         fprintf(stderr, "asyncow engines: %s: %s\n", a.word, strerror(errno));
         ret = CMD_FAILED;

@@ -263,29 +263,61 @@ bool engine_is_choice(const char *name)
     return !strcmp(name, "auto") || !strcmp(name, "auto=recipe");
 }
 
+static int open_subject(struct subject *s, struct error *err)
+{
+    struct blk_options bo = {.direct = s->direct, .no_lock = true, .env = s->env};
+    int ret = blk_open(&s->file, s->path, &bo, err);
+
+    if (ret < 0)
+        return ret;
+    if (posix_memalign((void **)&s->memory, BLOCK, TIMED * BLOCK) != 0) {
+        blk_close(s->file);
+        return error_set(err, -ENOMEM, "%s: out of memory", s->path);
+    }
+    memset(s->memory, 0, TIMED * BLOCK);
+    return 0;
+}
+
+static void close_subject(struct subject *s)
+{
+    free(s->memory);
+    blk_close(s->file);
+}
+
 int engine_choose(struct engine_choice *c, const char *how, struct env *env,
                   const char *path, bool direct, struct error *err)
 {
     struct subject s = {.env = env, .path = path, .direct = direct};
-    struct blk_options bo = {.direct = direct, .no_lock = true, .env = env};
     int ret;
 
     *c = (struct engine_choice){0};
     if (!engine_is_choice(how))
         return error_set(err, -EINVAL, "engine %s: auto or auto=recipe would be", how);
-    ret = blk_open(&s.file, path, &bo, err);
+    ret = open_subject(&s, err);
     if (ret < 0)
         return ret;
-    if (posix_memalign((void **)&s.memory, BLOCK, TIMED * BLOCK) != 0) {
-        blk_close(s.file);
-        return error_set(err, -ENOMEM, "engine %s: out of memory", how);
-    }
-    memset(s.memory, 0, TIMED * BLOCK);
     if (!strcmp(how, "auto"))
         choose_auto(&s, c);
     else
         choose_recipe(&s, c);
-    free(s.memory);
-    blk_close(s.file);
+    close_subject(&s);
     return 0;
+}
+
+int engine_try(struct engine_choice *c, const char *name, struct env *env,
+               const char *path, bool direct, struct error *err)
+{
+    struct subject s = {.env = env, .path = path, .direct = direct};
+    int ret = open_subject(&s, err);
+
+    *c = (struct engine_choice){.engine = name};
+    if (ret < 0)
+        return ret;
+    ret = try_engine(&s, name, err);
+    if (ret == 0 && !strcmp(name, "linux-aio")) {
+        linux_aio_suits(&s, c);
+        c->reason[strlen(c->reason) - 2] = '\0'; /* "; " */
+    }
+    close_subject(&s);
+    return ret;
 }

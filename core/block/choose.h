@@ -26,6 +26,10 @@ bool engine_is_choice(const char *name);
 /* 0, or -errno with err: the file can't be opened or read, or how is neither. */
 int engine_choose(struct engine_choice *, const char *how, struct env *,
                   const char *path, bool direct, struct error *err);
+/* Only tries the engine of that name (not sim) on the file, by reading its first block
+ * through it; reason: what auto would think of it. 0, or -errno with err. */
+int engine_try(struct engine_choice *, const char *name, struct env *, const char *path,
+               bool direct, struct error *err);
 /* "Linux 6.1.0, ext4 on vda", for people. */
 void engine_host(const char *path, char *text, unsigned size);
 

@@ -67,8 +67,12 @@ struct engine_ops {
     /* Optional. Of options whose settings are known ones: do they go together? */
     int (*check)(const struct loop_options *, struct error *);
 
-    /* Usable here (path NULL), or on that file? 0, or -errno with the reason as err. */
-    int (*probe)(const char *path, bool direct, struct error *err);
+    /* Settings that the kernel may lack ("taskrun=defer"), NULL at the end; or NULL. To
+     * find out is to open with it and read the notes. */
+    const char *const *features;
+
+    /* Usable here? 0, or -errno with the reason as err. */
+    int (*probe)(struct error *err);
     int (*open)(struct engine **, struct loop *, const struct loop_options *,
                 struct error *);
     void (*close)(struct engine *); /* nothing is in flight */

@@ -286,6 +286,7 @@ const struct engine_ops engine_io_uring = {
     .native = 1u << AIO_READ | 1u << AIO_WRITE | 1u << AIO_FLUSH | 1u << AIO_DISCARD |
               1u << AIO_GROW,
     .settings = uring_settings,
+    .features = uring_features,
     .probe = uring_probe,
     .open = uring_open,
     .close = uring_close,

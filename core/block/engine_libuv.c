@@ -71,9 +71,9 @@ static int set_pool(unsigned asked, struct error *err)
 
 /* ---- open and close ---- */
 
-static int libuv_probe(const char *path, bool direct, struct error *err)
+static int libuv_probe(struct error *err)
 {
-    (void)path, (void)direct, (void)err;
+    (void)err;
     return 0;
 }
 

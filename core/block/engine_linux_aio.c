@@ -50,7 +50,7 @@ struct laio {
 
 static struct laio *laio_of(struct engine *e) { return (struct laio *)e; }
 
-static int laio_probe(const char *path, bool direct, struct error *err)
+static int laio_probe(struct error *err)
 {
     io_context_t ctx = NULL;
     int ret = io_setup(1, &ctx);
@@ -63,11 +63,6 @@ static int laio_probe(const char *path, bool direct, struct error *err)
                              : "engine linux-aio: io_setup: %s",
                          strerror(-ret));
     io_destroy(ctx);
-    if (path && !direct)
-        return error_set(err, -EOPNOTSUPP,
-                         "engine linux-aio: %s: buffered I/O blocks in "
-                         "io_submit; usable, but asynchronous with direct=1 only",
-                         path);
     return 0;
 }
 

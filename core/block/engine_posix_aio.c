@@ -172,9 +172,9 @@ static const struct setting settings[] = {
     {0},
 };
 
-static int posix_aio_probe(const char *path, bool direct, struct error *err)
+static int posix_aio_probe(struct error *err)
 {
-    (void)path, (void)direct, (void)err;
+    (void)err;
     return 0;
 }
 

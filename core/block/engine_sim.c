@@ -33,10 +33,8 @@ static struct aio *aio_of(struct sim_event *ev)
     return (struct aio *)(void *)((char *)ev - offsetof(struct aio, scratch));
 }
 
-static int sim_probe(const char *path, bool direct, struct error *err)
+static int sim_probe(struct error *err)
 {
-    (void)path;
-    (void)direct;
     (void)err;
     return 0;
 }

@@ -15,9 +15,9 @@ struct sync {
     struct sleeper sleeper;
 };
 
-static int sync_probe(const char *path, bool direct, struct error *err)
+static int sync_probe(struct error *err)
 {
-    (void)path, (void)direct, (void)err;
+    (void)err;
     return 0;
 }
 

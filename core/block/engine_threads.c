@@ -40,9 +40,9 @@ static const struct setting settings[] = {
     {0},
 };
 
-static int threads_probe(const char *path, bool direct, struct error *err)
+static int threads_probe(struct error *err)
 {
-    (void)path, (void)direct, (void)err;
+    (void)err;
     return 0;
 }
 

@@ -203,7 +203,8 @@ void delay_get_stats(struct filter *f, struct delay_stats *stats)
 
 const struct filter_ops filter_delay = {
     .name = "delay",
-    .summary = "holds chosen kinds of I/O back for a fixed or random time",
+    .summary = "holds I/O back, by kind: read=100us, any=uniform(1ms,2ms), "
+               "metadata-flush=lognormal(2ms,0.5); of a part: from=64k, to=1m; seed=N",
     .open = delay_open,
     .close = delay_close,
     .submit = delay_submit,

@@ -276,7 +276,8 @@ uint64_t fault_hits(struct filter *filter)
 
 const struct filter_ops filter_fault = {
     .name = "fault",
-    .summary = "the n-th I/O of a kind fails, is shortened, torn, or gets stuck",
+    .summary = "the n-th I/O of a kind (op=write,n=3 or write=3; times=N|forever; "
+               "from=64k, to=1m) fails (error=EIO), is short or torn, or stuck=30s",
     .open = fault_open,
     .close = fault_close,
     .submit = fault_submit,

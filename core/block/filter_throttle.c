@@ -123,7 +123,7 @@ static void throttle_submit(struct filter *f, struct aio *aio)
 
 const struct filter_ops filter_throttle = {
     .name = "throttle",
-    .summary = "a token bucket: iops=N, bps=N, iops-burst=N, bps-burst=N",
+    .summary = "a token bucket: iops=1000, bps=64m, iops-burst=N, bps-burst=N",
     .open = throttle_open,
     .close = throttle_close,
     .submit = throttle_submit,

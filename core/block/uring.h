@@ -35,12 +35,13 @@ struct uring {
 };
 
 extern const struct setting uring_settings[];
+extern const char *const uring_features[]; /* of them, what a kernel may lack */
 
 /* The ring as the settings want it, or the next best thing with a note. 0 or -errno. */
 int uring_set_up(struct uring *, unsigned entries, const char *settings,
                  struct error *);
 /* Usable here, with no settings at all? */
-int uring_probe(const char *path, bool direct, struct error *);
+int uring_probe(struct error *);
 void uring_memory(struct engine *, void *base, size_t len); /* engine_ops.memory */
 
 /* Makes a slot f's. Its number, or -1: it goes without. */

@@ -20,6 +20,10 @@ const struct setting uring_settings[] = {
     {0},
 };
 
+const char *const uring_features[] = {
+    "taskrun=defer",    "taskrun=coop",       "taskrun=now", "sqpoll=1",
+    "files=registered", "buffers=registered", NULL};
+
 /* ---- the ring ---- */
 
 struct way {
@@ -119,12 +123,11 @@ static int check_ops(struct io_uring *ring, struct error *err)
     return ret;
 }
 
-int uring_probe(const char *path, bool direct, struct error *err)
+int uring_probe(struct error *err)
 {
     struct uring u = {.enabled = false};
     int ret = init_ring(&u, 1, NULL);
 
-    (void)path, (void)direct;
     if (ret < 0)
         return explain(err, ret);
     ret = check_ops(&u.ring, err);

@@ -20,7 +20,7 @@ static void need_uring(void)
 {
     struct error err = {""};
 
-    if (engine_io_uring.probe(NULL, false, &err) < 0) {
+    if (engine_io_uring.probe(&err) < 0) {
         print_message("skipped: %s\n", err.msg);
         skip();
     }

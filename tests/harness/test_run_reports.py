@@ -233,6 +233,17 @@ class Reports(OnImages):
     def test_listings(self):
         engines = strict_json(asyncow('engines', '--output-format=json').stdout)
         self.assertIn('sync', [e['name'] for e in engines if e['usable']])
+        by_name = {e['name']: e for e in engines if e['kind'] == 'engine'}
+        self.assertEqual(by_name['threads']['helped'], [])
+        self.assertEqual(by_name['posix-aio']['helped'], ['discard', 'zero', 'grow'])
+        self.assertEqual([e for e in by_name if not by_name[e]['cancels']],
+                         ['sync', 'linux-aio'])
+        ring = by_name['io_uring']
+        if ring['usable']:
+            self.assertEqual({f['setting'].split('=')[0] for f in ring['features']},
+                             {s['name'] for s in ring['settings']})
+            for feature in ring['features']:
+                self.assertEqual(feature['usable'], not feature['reason'])
         path = os.path.dirname(MODULE)
         listed = strict_json(asyncow('strategies', '--output-format=json', MODULE).stdout)
         self.assertEqual(listed[0]['settings'][0]['name'], 'fail')
@@ -240,6 +251,37 @@ class Reports(OnImages):
                         status=1)  # there is one too old beside it
         self.assertIn('null', found.stdout)
         self.assertIn('old_strategy', found.stderr)
+
+    def test_engines_are_tried_on_the_file(self):
+        def usable(*args):
+            listed = strict_json(asyncow('engines', '--output-format=json', *args).stdout)
+            return {e['name']: (e['usable'], e['reason']) for e in listed
+                    if e['kind'] in ('engine', 'choice') and e['name'] != 'sim'}
+
+        for name, (good, reason) in usable(self.full).items():
+            self.assertTrue(good, (name, reason))
+        self.assertIn('blocks in io_submit', usable(self.full)['linux-aio'][1])
+        for args, word in ((['--direct', '/proc/self/status'], 'O_DIRECT'),
+                           ([os.path.dirname(self.full)], 'regular file')):
+            for name, (good, reason) in usable(*args).items():
+                self.assertFalse(good, name)
+                self.assertIn(word, reason)
+
+    def test_what_the_kernel_forbids_is_listed(self):
+        # Root may lock as much as it likes.
+        user = 65534 if os.geteuid() == 0 else None
+        try:
+            subprocess.run([PROGRAM, '--version'], user=user, capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            self.skipTest('nobody but root can run the program here')
+        said = subprocess.run(['sh', '-c', 'ulimit -l 0; exec "$0" engines '
+                               '--output-format=json', PROGRAM], capture_output=True,
+                              text=True, check=True, user=user)
+        ring = [e for e in strict_json(said.stdout) if e['name'] == 'io_uring'][0]
+        if ring['usable']:
+            buffers = [f for f in ring['features'] if f['setting'] == 'buffers=registered'][0]
+            self.assertFalse(buffers['usable'])
+            self.assertIn('ulimit -l', buffers['reason'])
 
 
 if __name__ == '__main__':
