@@ -89,7 +89,7 @@ static int take(struct iolog *log, const struct line *l, enum iolog_order order,
                          e.len, e.offset, disk_size);
     if (order == IOLOG_AS_ARRIVED && !l->arrived)
         return error_set(err, -EINVAL,
-                         "has no arrival: its engine couldn't tell; "
+                         "has no arrival: it never reached the kernel; "
                          "replay_order=seq would do");
     return add(log, &e);
 }

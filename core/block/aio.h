@@ -118,8 +118,7 @@ int blk_truncate(struct blk_file *, uint64_t size);
 bool blk_is_data(struct blk_file *, uint64_t offset, uint64_t *len);
 
 /* From now on the I/Os of this file get numbers, from 1, in the order in which they are
- * handed to the kernel: aio.arrival, valid in done(). 0: it never got so far, or by
- * threads that are not ours (posix-aio, libuv), where nobody can tell. */
+ * handed to the kernel: aio.arrival, valid in done(). 0: it never got so far. */
 void blk_count_arrivals(struct blk_file *);
 
 struct blk_stats { /* since open; counted when submitted to the engine */

@@ -8,6 +8,10 @@
  * The pool is one for the process, sized by UV_THREADPOOL_SIZE when it starts with the
  * first request. The engine sets that once, before; it is a setting like the others'.
  * libuv allocates when a vector has more than four entries; we allocate nothing.
+ *
+ * Where the order of arrivals is recorded, libuv's worker is given a function of ours,
+ * which takes a number and then makes the same call without a callback: that does it in
+ * the calling thread. Same pool, same queue, same system call.
  */
 #include <errno.h>
 #include <poll.h>
@@ -17,12 +21,15 @@
 #include <string.h>
 #include <uv.h>
 
+#include "core/block/file.h"
 #include "core/block/loop_int.h"
 
 #define WORKERS_DEFAULT 16
 
 struct request {
     uv_fs_t fs;
+    uv_work_t work; /* around it, where arrivals are counted */
+    bool counted;
     struct aio *aio;
     struct request *next; /* while free */
 };
@@ -131,35 +138,73 @@ static void libuv_close(struct engine *e)
 
 /* ---- submission ---- */
 
-static void finished(uv_fs_t *fs)
+static void over(struct request *r, int64_t moved)
 {
-    struct request *r = (struct request *)(void *)fs;
     struct aio *aio = r->aio;
     struct libuv *u = libuv_of(aio->loop->engine);
-    int64_t moved = uv_fs_get_result(fs);
 
-    uv_fs_req_cleanup(fs);
     r->next = u->free;
     u->free = r;
     u->base.inflight--;
     engine_complete(aio, moved);
 }
 
-static int start(struct libuv *u, struct request *r, struct aio *aio)
+static void finished(uv_fs_t *fs)
 {
+    int64_t moved = uv_fs_get_result(fs);
+
+    uv_fs_req_cleanup(fs);
+    over((struct request *)(void *)fs, moved);
+}
+
+/* then NULL: does it here and now. */
+static int call(struct libuv *u, struct request *r, uv_fs_cb then)
+{
+    struct aio *aio = r->aio;
     const struct iovec *iov;
     uint64_t offset;
     int cnt, fd = blk_fd(aio->file);
 
     _Static_assert(sizeof(uv_buf_t) == sizeof(struct iovec), "libuv says they are");
     if (aio->op == AIO_FLUSH)
-        return uv_fs_fdatasync(&u->loop, &r->fs, fd, finished);
+        return uv_fs_fdatasync(&u->loop, &r->fs, fd, then);
     engine_piece(aio, &iov, &cnt, &offset);
     if (aio->op == AIO_READ)
         return uv_fs_read(&u->loop, &r->fs, fd, (const uv_buf_t *)(const void *)iov,
-                          (unsigned)cnt, (int64_t)offset, finished);
+                          (unsigned)cnt, (int64_t)offset, then);
     return uv_fs_write(&u->loop, &r->fs, fd, (const uv_buf_t *)(const void *)iov,
-                       (unsigned)cnt, (int64_t)offset, finished);
+                       (unsigned)cnt, (int64_t)offset, then);
+}
+
+/* ---- with a number ---- */
+
+static struct request *request_of(uv_work_t *work)
+{
+    return (struct request *)((char *)work - offsetof(struct request, work));
+}
+
+static void on_worker(uv_work_t *work)
+{
+    struct request *r = request_of(work);
+
+    file_arrives(r->aio);
+    r->aio->scratch[0] =
+        (uint64_t)(int64_t)call(libuv_of(r->aio->loop->engine), r, NULL);
+    uv_fs_req_cleanup(&r->fs);
+}
+
+static void worked(uv_work_t *work, int status)
+{
+    struct request *r = request_of(work);
+
+    over(r, status < 0 ? status : (int64_t)r->aio->scratch[0]);
+}
+
+static int start(struct libuv *u, struct request *r)
+{
+    r->counted = file_counts_arrivals(r->aio->file);
+    return r->counted ? uv_queue_work(&u->loop, &r->work, on_worker, worked)
+                      : call(u, r, finished);
 }
 
 static void libuv_submit(struct engine *e, struct aio_queue *q, unsigned max)
@@ -175,7 +220,7 @@ static void libuv_submit(struct engine *e, struct aio_queue *q, unsigned max)
         r->aio = aio;
         aio->engine_data = r;
         e->inflight++;
-        ret = start(u, r, aio);
+        ret = start(u, r);
         if (ret < 0) { /* no memory for a long vector */
             r->next = u->free;
             u->free = r;
@@ -190,7 +235,10 @@ static void libuv_cancel(struct engine *e, struct aio *aio)
     struct request *r = aio->engine_data;
 
     (void)e;
-    uv_cancel((uv_req_t *)&r->fs); /* ends with -ECANCELED, if nobody has begun it */
+    uv_cancel(
+        r->counted
+            ? (uv_req_t *)&r->work
+            : (uv_req_t *)&r->fs); /* ends with -ECANCELED, if nobody has begun it */
 }
 
 /* ---- completion ---- */

@@ -13,6 +13,10 @@
  * __aio_notify): the loop repeats it, and the second attempt asks for no signal.
  * completion=poll: no signals, the wait sweeps until something is done.
  *
+ * What arrives when at the file is known when it is handed over: glibc does the requests
+ * of one descriptor one at a time, those of equal priority, which ours are, in the order
+ * in which it was given them (its __aio_enqueue_request).
+ *
  * There is no vectored call. The first entry of a vector goes down; the loop takes that
  * for a short transfer and sends the next one.
  *
@@ -32,6 +36,7 @@
 #include <aio.h>
 #undef aio_cancel
 
+#include "core/block/file.h"
 #include "core/block/loop_int.h"
 #include "core/block/sleeper.h"
 
@@ -229,6 +234,7 @@ static int start(struct posix_aio *p, struct request *r, struct aio *aio)
     uint64_t offset;
     int cnt, ret;
 
+    file_arrives(aio);
     r->cb = (struct aiocb64){.aio_fildes = blk_fd(aio->file)};
     r->cb.aio_sigevent.sigev_notify = wants_signal(p, aio) ? SIGEV_SIGNAL : SIGEV_NONE;
     r->cb.aio_sigevent.sigev_signo = wake_signal();

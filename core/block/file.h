@@ -76,12 +76,15 @@ int memory_io(struct blk_memory *, enum aio_op, uint64_t offset, void *, size_t 
 int memory_truncate(struct blk_memory *, uint64_t size);
 
 /* Engines call it right before they hand the aio to the kernel. */
+static inline bool file_counts_arrivals(const struct blk_file *f)
+{
+    return unlikely(atomic_load_explicit(&f->counts_arrivals, memory_order_relaxed));
+}
 static inline void file_arrives(struct aio *aio)
 {
     struct blk_file *f = aio->file;
 
-    if (unlikely(atomic_load_explicit(&f->counts_arrivals, memory_order_relaxed)) &&
-        !aio->arrival)
+    if (file_counts_arrivals(f) && !aio->arrival)
         aio->arrival =
             atomic_fetch_add_explicit(&f->arrivals, 1, memory_order_relaxed) + 1;
 }

@@ -5,8 +5,7 @@
  *     0 1 1200 98000 write data 65536 4096 0
  *
  * One line an I/O, written when it completes; seq is the order in which they came,
- * arrival that in which they were handed to the kernel (-: none, or by threads that
- * aren't ours). Times count from the opening of the file. Lines are added to what is
+ * arrival that in which they were handed to the kernel (-: it never got so far). Times count from the opening of the file. Lines are added to what is
  * there: each opening (a trial, a backing file) begins with the comment.
  *
  * The I/O's own done() is put aside in a node while it is on its way; nodes are kept
@@ -157,7 +156,7 @@ void record_watch(struct filter *f, record_watcher *watcher, void *opaque)
 
 const struct filter_ops filter_record = {
     .name = "record",
-    .summary = "every I/O with its times, as text: file=PATH",
+    .summary = "every I/O with its times and order, as text: file=PATH",
     .open = record_open,
     .close = record_close,
     .submit = record_submit,
