@@ -217,6 +217,43 @@ static void io_uring_forbidden(void **state)
     in_child(without_io_uring);
 }
 
+/* What the kernel may say instead of making a ring, and what it means. */
+static void refused_rings_are_explained(void **state)
+{
+    static const struct {
+        unsigned call;
+        int code;
+        const char *engine, *says;
+    } cases[] = {
+        {SYS_io_uring_setup, ENOSYS, "io_uring", "this kernel has none"},
+        {SYS_io_uring_setup, ENOMEM, "io_uring", "ulimit -l"},
+        {SYS_io_setup, EAGAIN, "linux-aio", "fs.aio-max-nr"},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct loop_options lo = {.engine = cases[i].engine};
+        struct error err = {""}, probed = {""};
+        struct loop *loop;
+        pid_t pid = fork();
+        int status = 0;
+
+        (void)state;
+        if (pid == 0) {
+            if (forbid(cases[i].call, (unsigned)cases[i].code))
+                _exit(1);
+            if (loop_create(&loop, test_env, &lo, &err) != -cases[i].code ||
+                !strstr(err.msg, cases[i].says))
+                _exit(2);
+            if (engine_find(lo.engine)->probe(&probed) != -cases[i].code ||
+                !strstr(probed.msg, cases[i].says))
+                _exit(3);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+}
+
 /* Works with no locked memory at all (Linux 5.12 and later), or says what to raise. */
 static int without_memlock(void)
 {
@@ -360,6 +397,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(io_uring_forbidden), /* before there are threads to fork */
+        cmocka_unit_test(refused_rings_are_explained),
         cmocka_unit_test(no_threads),
         cmocka_unit_test(too_little_locked_memory),
         cmocka_unit_test(fills_up),
