@@ -20,7 +20,6 @@
 #include <sys/prctl.h>
 
 #include "core/block/align.h"
-#include "core/coroutine/coroutine.h"
 
 #define DEPTH_DEFAULT 128
 #define DEPTH_MAX 32768
@@ -113,6 +112,8 @@ void loop_destroy(struct loop *loop)
     assert(!atomic_load(&loop->posted) && loop->heap_len == 0);
     if (loop->env->simulated)
         sim_cancel(loop->env, &loop->alarm);
+    if (co_inbox() == &loop->inbox)
+        co_use_inbox(NULL);
     sleep_close(loop);
     loop->ops->close(loop->engine);
     merge_close(loop);
@@ -181,6 +182,29 @@ void loop_post(struct loop *loop, struct loop_bh *bh)
                (how = atomic_exchange(&loop->sleeping, 0))) {
         sleep_wake(loop, how);
     }
+}
+
+static void inbox_kicked(struct co_inbox *in)
+{
+    struct loop *loop = (struct loop *)((char *)in - offsetof(struct loop, inbox));
+
+    loop_post(loop, &loop->inbox_bh);
+}
+
+static void inbox_open(struct loop_bh *bh)
+{
+    struct loop *loop = (struct loop *)((char *)bh - offsetof(struct loop, inbox_bh));
+
+    co_open_inbox(&loop->inbox);
+}
+
+void loop_take_wakes(struct loop *loop)
+{
+    if (co_inbox() == &loop->inbox)
+        return;
+    loop->inbox.kick = inbox_kicked;
+    loop->inbox_bh.fn = inbox_open;
+    co_use_inbox(&loop->inbox);
 }
 
 /* Posts become bottom halves, oldest first. */

@@ -97,6 +97,10 @@ struct loop_timer {
 void loop_timer_arm(struct loop *, struct loop_timer *, uint64_t deadline_ns);
 void loop_timer_cancel(struct loop *, struct loop_timer *);
 
+/* From now on other threads can wake the calling thread's coroutines (co_wake()): this
+ * loop, which is the thread's, runs them. Once is enough; until loop_destroy(). */
+void loop_take_wakes(struct loop *);
+
 /* fn(work) runs on a helper thread (in simulation: at once, in virtual time), then
  * done(work) from a turn of the loop. For decompression. Never fails: without threads
  * it runs in the turn. */

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "core/block/engine.h"
+#include "core/coroutine/coroutine.h"
 #include "core/env/sim.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
@@ -69,6 +70,8 @@ struct loop {
     struct carrier *carriers; /* free ones */
     struct pool *helpers;     /* started when first needed */
     struct bounce *bounces;   /* free list of the alignment layer */
+    struct co_inbox inbox;    /* coroutines that other threads woke */
+    struct loop_bh inbox_bh;  /* opens it */
     struct sim_gate gate;     /* simulation: open when there is something to do */
     struct sim_event alarm;   /* simulation: the nearest timer */
 };

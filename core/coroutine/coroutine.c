@@ -6,12 +6,14 @@
  *     and is NULL while it has no function to run (ended, in the pool).
  *  2. caller is set exactly while a coroutine runs or is below the running one in the
  *     chain of enters. The chain ends at the leader.
- *  3. A coroutine is on at most one list (ready, a queue, the pool): listed.
+ *  3. A coroutine is on at most one list (ready, a queue, the pool): listed. Or in its
+ *     thread's inbox, on the way to being ready.
  *  4. A stack's coroutine lives in the stack's own top and is made once: the function
  *     at its bottom, co_main, runs one coroutine after the other, so that reuse needs
  *     no set-up and steady state neither maps nor mallocs.
  *
- * Who may call: any thread, on its own coroutines only (asserted). A coroutine may be
+ * Who may call: any thread, on its own coroutines only (asserted), but for co_wake(),
+ * which leaves another thread's in the inbox that its leader has. A coroutine may be
  * another thread's after it has yielded (co_adopt), so nothing of a thread's may be
  * kept across a switch: co_tls is looked up anew, in functions that aren't inlined, and
  * no switch is followed by anything else.
@@ -220,10 +222,55 @@ struct co *co_self(void)
     return co_tls.world.current == co_tls.world.leader ? NULL : co_tls.world.current;
 }
 
+/* It isn't on a list now, so its `next` is free. It may be running still: its thread
+ * looks into the inbox when it has left it. */
+__attribute__((cold, noinline)) static void wake_elsewhere(struct co *co)
+{
+    assert(co->home && co->home->inbox); /* not ended; it can be told */
+    struct co_inbox *in = co->home->inbox;
+    struct co *first = atomic_load_explicit(&in->newest, memory_order_relaxed);
+
+    do
+        co->next = first;
+    while (!atomic_compare_exchange_weak(&in->newest, &first, co));
+    if (!first)
+        in->kick(in);
+}
+
 void co_wake(struct co *co)
 {
-    assert(co->home && co->home == co_tls.world.leader);
-    co_queue_push(&co_tls.world.ready, co);
+    if (__builtin_expect(co->home == co_tls.world.leader && co->home, 1))
+        co_queue_push(&co_tls.world.ready, co);
+    else
+        wake_elsewhere(co);
+}
+
+void co_use_inbox(struct co_inbox *in)
+{
+    if (!co_tls.world.leader)
+        leader_init();
+    co_tls.world.leader->inbox = in;
+}
+
+struct co_inbox *co_inbox(void)
+{
+    return co_tls.world.leader ? co_tls.world.leader->inbox : NULL;
+}
+
+/* Oldest first. */
+void co_open_inbox(struct co_inbox *in)
+{
+    struct co *co = atomic_exchange(&in->newest, NULL), *next, *oldest = NULL;
+
+    for (; co; co = next) {
+        next = co->next;
+        co->next = oldest;
+        oldest = co;
+    }
+    for (co = oldest; co; co = next) {
+        next = co->next;
+        co_queue_push(&co_tls.world.ready, co);
+    }
 }
 
 bool co_has_ready(void) { return co_tls.world.ready.head != NULL; }

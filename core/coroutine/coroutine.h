@@ -4,9 +4,9 @@
  * A coroutine belongs to the OS thread that created it, or adopted it since. co_enter()
  * runs it until it yields or returns; co_yield() goes back to whoever entered it. A
  * coroutine that must not be entered at once (the waker is itself in a coroutine, or
- * holds something) is put on the thread's ready list with co_wake() and run by
+ * holds something) is put on its thread's ready list with co_wake() and run by
  * co_run_ready(), which the event loop calls each turn after its callbacks, oldest
- * first.
+ * first. Other threads may wake it too: it runs on its own all the same.
  *
  * Four back ends: a hand-written switch (x86-64, AArch64), ucontext, sigaltstack, and a
  * thread per coroutine. -Dcoroutine_backend sets which one a program starts with,
@@ -15,8 +15,11 @@
  */
 #ifndef ASYNCOW_COROUTINE_H
 #define ASYNCOW_COROUTINE_H
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "core/env/env.h"
 
 struct co;
 struct error;
@@ -37,24 +40,45 @@ void co_adopt(struct co *);
 void co_yield (void);     /* asserts: in a coroutine */
 struct co *co_self(void); /* NULL outside */
 static inline bool co_in(void) { return co_self() != NULL; }
-/* Entered by the next co_run_ready() of this thread; the running coroutine may wake
- * itself and yield. asserts: at most once until then. */
+/* Entered by the next co_run_ready() of its thread; the running coroutine may wake
+ * itself and yield. asserts: at most once until then. From another thread: its own must
+ * have an inbox. It may be about to yield still. */
 void co_wake(struct co *);
 /* Runs those that are ready now, once each. false: there was none. Outside
  * coroutines. */
 bool co_run_ready(void);
 bool co_has_ready(void);
 
+/* Where other threads put those of a thread that they wake; the loop has one. Zeroed but
+ * for kick(), which is called in the waking thread when the inbox was empty: it has the
+ * other one call co_open_inbox(). */
+struct co_inbox {
+    _Atomic(struct co *) newest;
+    void (*kick)(struct co_inbox *);
+};
+void co_use_inbox(struct co_inbox *);  /* this thread's from now on; NULL: none */
+struct co_inbox *co_inbox(void);       /* this thread's */
+void co_open_inbox(struct co_inbox *); /* what is in it is ready: for its thread */
+
 /* --- locks: lock.c. All first come, first served; zero-initialised is empty, free - */
 
 struct co_queue { /* coroutines asleep, oldest first */
     struct co *head, *tail;
 };
+/* What a lock says of itself, when coroutines of several threads use it: held for a few
+ * instructions. Such a lock's guard is set before its first use; else it is NULL. A
+ * co_queue has none: a co_mutex guards it, co_queue_wait()'s. */
+struct co_guard {
+    struct env *env;
+    struct env_mutex mutex;
+};
 struct co_mutex {
     struct co *owner;
     struct co_queue waiters;
+    struct co_guard *guard;
 };
-void co_mutex_lock(struct co_mutex *);    /* asserts: in a coroutine, not the owner */
+/* true: it had to wait. asserts: in a coroutine, not the owner */
+bool co_mutex_lock(struct co_mutex *);
 bool co_mutex_trylock(struct co_mutex *); /* false: taken */
 /* asserts: the owner. The oldest waiter is the owner from now on, and is woken. */
 void co_mutex_unlock(struct co_mutex *);
@@ -66,10 +90,12 @@ struct co_rwlock {
     unsigned shared;  /* how many hold it so */
     struct co *owner; /* who has it alone */
     struct co_queue waiters;
+    struct co_guard *guard;
 };
-void co_rwlock_shared(struct co_rwlock *);    /* asserts: in a coroutine, */
-void co_rwlock_exclusive(struct co_rwlock *); /* not the owner */
-void co_rwlock_unlock(struct co_rwlock *);    /* asserts: held */
+/* true: it had to wait. asserts: in a coroutine, not the owner */
+bool co_rwlock_shared(struct co_rwlock *);
+bool co_rwlock_exclusive(struct co_rwlock *);
+void co_rwlock_unlock(struct co_rwlock *); /* asserts: held */
 /* From alone to shared; nobody else has it alone in between. */
 void co_rwlock_downgrade(struct co_rwlock *);
 /* From shared to alone. true: at once, nothing came between. false: others shared it

@@ -39,7 +39,8 @@ struct co {            /* the first line is all that a switch touches */
     const void *bottom;
     size_t bytes;
     void *fake_stack, *fibre;
-    struct co_ctx ctx; /* suspended by another back end */
+    struct co_inbox *inbox; /* a leader's */
+    struct co_ctx ctx;      /* suspended by another back end */
 } __attribute__((aligned(CO_LINE)));
 
 struct co_state { /* of a thread */

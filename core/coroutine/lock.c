@@ -5,53 +5,81 @@
  * can slip in between: a waiter that is woken has the lock. Who waits is never passed
  * by one that came later, of either kind; so nobody starves, and a stream of readers
  * lets the writer in that came before the last of them.
+ *
+ * Between threads the same, with a guard around what a lock says of itself. Who goes to
+ * sleep gives the guard back first: should the wake-up come before the yield, it waits
+ * in the inbox of the very thread that is about to yield.
  */
 #include "core/coroutine/internal.h"
 
-/* Sleeps at the end of q until somebody wakes this one. */
-static void sleep_in(struct co_queue *q, struct co *self)
+static inline void guard(struct co_guard *g)
+{
+    if (__builtin_expect(g != NULL, 0))
+        env_mutex_lock(g->env, &g->mutex);
+}
+
+static inline void unguard(struct co_guard *g)
+{
+    if (__builtin_expect(g != NULL, 0))
+        env_mutex_unlock(g->env, &g->mutex);
+}
+
+/* Sleeps at the end of q until somebody wakes this one; gives the guard back. */
+static void sleep_in(struct co_queue *q, struct co *self, struct co_guard *g)
 {
     co_queue_push(q, self);
+    unguard(g);
     co_yield ();
 }
 
 /* --- mutex ------------------------------------------------------------------------ */
 
-void co_mutex_lock(struct co_mutex *m)
+bool co_mutex_lock(struct co_mutex *m)
 {
     struct co *self = co_self();
 
-    assert(self && m->owner != self);
+    assert(self);
+    guard(m->guard);
+    assert(m->owner != self);
     self->held++;
     if (!m->owner) {
         m->owner = self;
-        return;
+        unguard(m->guard);
+        return false;
     }
-    sleep_in(&m->waiters, self);
+    sleep_in(&m->waiters, self, m->guard);
     assert(m->owner == self);
+    return true;
 }
 
 bool co_mutex_trylock(struct co_mutex *m)
 {
     struct co *self = co_self();
 
-    assert(self && m->owner != self);
-    if (m->owner)
-        return false;
-    self->held++;
-    m->owner = self;
-    return true;
+    assert(self);
+    guard(m->guard);
+    assert(m->owner != self);
+    bool got = !m->owner;
+    if (got) {
+        self->held++;
+        m->owner = self;
+    }
+    unguard(m->guard);
+    return got;
 }
 
 void co_mutex_unlock(struct co_mutex *m)
 {
     struct co *self = co_self();
 
-    assert(self && m->owner == self);
+    assert(self);
+    guard(m->guard);
+    assert(m->owner == self);
     self->held--;
-    m->owner = co_queue_pop(&m->waiters);
-    if (m->owner)
-        co_wake(m->owner);
+    struct co *next = m->owner = co_queue_pop(&m->waiters);
+    unguard(m->guard);
+    if (next)
+        co_wake(next);
 }
 
 /* --- shared/exclusive ------------------------------------------------------------- */
@@ -71,72 +99,86 @@ static void rwlock_admit(struct co_rwlock *l)
     }
 }
 
-static void rwlock_wait(struct co_rwlock *l, struct co *self, bool exclusive)
+static bool rwlock_wait(struct co_rwlock *l, struct co *self, bool exclusive)
 {
     self->exclusive = exclusive;
-    sleep_in(&l->waiters, self);
-    assert(exclusive ? l->owner == self : l->shared > 0);
+    sleep_in(&l->waiters, self, l->guard);
+    assert(!exclusive || l->owner == self);
+    return true;
 }
 
-void co_rwlock_shared(struct co_rwlock *l)
+bool co_rwlock_shared(struct co_rwlock *l)
 {
     struct co *self = co_self();
 
-    assert(self && l->owner != self);
+    assert(self);
+    guard(l->guard);
+    assert(l->owner != self);
     self->held++;
     if (l->owner || l->waiters.head)
-        rwlock_wait(l, self, false);
-    else
-        l->shared++;
+        return rwlock_wait(l, self, false);
+    l->shared++;
+    unguard(l->guard);
+    return false;
 }
 
-void co_rwlock_exclusive(struct co_rwlock *l)
+bool co_rwlock_exclusive(struct co_rwlock *l)
 {
     struct co *self = co_self();
 
-    assert(self && l->owner != self);
+    assert(self);
+    guard(l->guard);
+    assert(l->owner != self);
     self->held++;
-    if (l->owner || l->shared) {
-        rwlock_wait(l, self, true);
-    } else {
-        assert(!l->waiters.head); /* nobody waits for a lock that is free */
-        l->owner = self;
-    }
+    if (l->owner || l->shared)
+        return rwlock_wait(l, self, true);
+    assert(!l->waiters.head); /* nobody waits for a lock that is free */
+    l->owner = self;
+    unguard(l->guard);
+    return false;
 }
 
 void co_rwlock_unlock(struct co_rwlock *l)
 {
     struct co *self = co_self();
 
-    assert(self && self->held && (l->owner ? l->owner == self : l->shared > 0));
+    assert(self && self->held);
+    guard(l->guard);
+    assert(l->owner ? l->owner == self : l->shared > 0);
     self->held--;
     if (l->owner)
         l->owner = NULL;
     else
         l->shared--;
     rwlock_admit(l);
+    unguard(l->guard);
 }
 
 void co_rwlock_downgrade(struct co_rwlock *l)
 {
-    assert(co_self() && l->owner == co_self());
+    assert(co_self());
+    guard(l->guard);
+    assert(l->owner == co_self());
     l->owner = NULL;
     l->shared = 1;
     rwlock_admit(l);
+    unguard(l->guard);
 }
 
 bool co_rwlock_upgrade(struct co_rwlock *l)
 {
     struct co *self = co_self();
 
-    assert(self && self->held && !l->owner && l->shared > 0);
+    assert(self && self->held);
+    guard(l->guard);
+    assert(!l->owner && l->shared > 0);
     l->shared--;
     if (!l->shared) { /* alone: those who wait have waited for this one anyway */
         l->owner = self;
+        unguard(l->guard);
         return true;
     }
-    rwlock_wait(l, self, true);
-    return false;
+    return !rwlock_wait(l, self, true);
 }
 
 /* --- queue ------------------------------------------------------------------------ */
