@@ -7,6 +7,11 @@
  *
  * Calls are for the thread that owns the loop. done() comes from a turn of that loop,
  * never from inside submit().
+ *
+ * An image may have several loops, each with a thread of its own that turns it, if the
+ * strategy says so (one_loop). A request has a home among them: submit() and cancel()
+ * are for its thread, and done() comes from a turn of it. All other calls are for the
+ * first loop's thread, between open and close while the others turn.
  */
 #ifndef ASYNCOW_STRATEGY_H
 #define ASYNCOW_STRATEGY_H
@@ -19,7 +24,7 @@
 #include "core/image/node.h"
 #include "core/qcow2/qcow2.h"
 
-#define STRATEGY_ABI 8
+#define STRATEGY_ABI 9
 #define STRATEGY_SYMBOL "asyncow_strategy"
 
 enum guest_op {
@@ -31,8 +36,8 @@ enum guest_op {
     /* Internal snapshots of a qcow2 top, in the order of enum qcow2_snapshot_op. Create
      * keeps what was acknowledged before it was submitted and nothing submitted after
      * done(). Apply is run alone: what came before it ends first, what comes after it
-     * waits. Never cancelled once begun. Errors: qcow2_snapshot_step(); -ENOTSUP:
-     * raw. */
+     * waits (what other loops have been given meanwhile may come on either side). Never
+     * cancelled once begun. Errors: qcow2_snapshot_step(); -ENOTSUP: raw. */
     GUEST_SNAPSHOT_CREATE,
     GUEST_SNAPSHOT_APPLY,
     GUEST_SNAPSHOT_DELETE,
@@ -49,6 +54,7 @@ struct guest_req {
     const struct iovec *iov;
     int iovcnt;
     const char *name; /* SNAPSHOT: of the new one; or id or name of one there is */
+    unsigned home;    /* which of the image's loops; 0: the first */
     void (*done)(struct guest_req *);
     int result; /* 0 or -errno */
     void *slot; /* the module's */
@@ -57,10 +63,12 @@ struct guest_req {
 
 struct strategy_options {
     struct loop *loop;
+    struct loop *const *more; /* the other loops, which turn already */
+    unsigned more_count;
     const struct loop_options *engine; /* for modules that open loops of their own */
     const struct image_node *top;
     const char *settings; /* "hold=none,workers=8"; NULL or "": defaults */
-    unsigned depth;       /* guest requests in flight, at most */
+    unsigned depth;       /* guest requests in flight, at most; an equal share a loop */
     size_t cache;         /* bytes of metadata cache for the top image */
     uint64_t grow;        /* file growth ahead of need, bytes; 0: off */
     bool through;         /* --metadata-writes=through */
@@ -90,6 +98,9 @@ struct strategy {
     const char *name, *summary;
     const struct setting *settings;  /* ends with name NULL */
     const struct strategy_way *ways; /* likewise; NULL: none said */
+    /* Why an image can't have several loops under these settings; NULL: it can. Without
+     * this function it can't. */
+    const char *(*one_loop)(const char *settings);
     /* Opens the whole chain; turns the loop until metadata is loaded. */
     int (*open)(struct strategy_image **, const struct strategy_options *,
                 struct error *);
@@ -102,8 +113,8 @@ struct strategy {
      * inside done(): the request would wait for those behind it in the same turn. */
     void (*drain_begin)(struct strategy_image *);
     void (*drain_end)(struct strategy_image *);
-    /* Moves it to another loop, which may be another thread's: called between
-     * drain_begin and drain_end, on the old loop's thread. From then on all calls are
+    /* Moves an image with one loop to another, which may be another thread's: called
+     * between drain_begin and drain_end, on the old loop's thread. From then on all calls are
      * for the new loop's thread, drain_end and close among them; what still queues up
      * ends there. */
     void (*attach)(struct strategy_image *, struct loop *);

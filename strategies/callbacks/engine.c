@@ -247,6 +247,7 @@ const struct strategy asyncow_strategy = {
     .summary = "continuations and explicit state",
     .settings = cb_settings,
     .ways = cb_ways,
+    .one_loop = cb_one_loop,
     .open = cb_open,
     .submit = cb_submit,
     .cancel = cb_cancel,

@@ -136,6 +136,7 @@ extern const struct strategy_way cb_ways[];
 /* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
 int cb_configure(struct strategy_image *, const struct strategy_options *,
                  struct error *);
+const char *cb_one_loop(const char *settings); /* struct strategy */
 
 /* engine.c: from the guest's request to its first function, and back */
 int cb_open(struct strategy_image **, const struct strategy_options *, struct error *);

@@ -29,10 +29,21 @@ static int open_metadata_loop(struct strategy_image *image,
     return loop_create(&image->metadata_loop, env, &lo, err);
 }
 
+/* Between cb_begin() and cb_end() there is an assertion, and no lock. */
+const char *cb_one_loop(const char *settings)
+{
+    (void)settings;
+    return "what guards the metadata is that nothing else runs: a continuation takes "
+           "no "
+           "lock, it runs to its end on the one thread that there is";
+}
+
 int cb_configure(struct strategy_image *image, const struct strategy_options *so,
                  struct error *err)
 {
     int ret = settings_check(cb_settings, so->settings, err);
+    if (ret == 0)
+        ret = guests_check_loops(so, cb_one_loop(so->settings), err);
     if (ret < 0)
         return ret;
     image->through = so->through;

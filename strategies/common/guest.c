@@ -4,7 +4,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "strategies/common/crowd.h"
 #include "strategies/common/host.h"
+
+int guests_check_loops(const struct strategy_options *so, const char *why,
+                       struct error *err)
+{
+    if (!so->more_count || !why)
+        return 0;
+    return error_set(err, -ENOTSUP, "one event loop only: %s", why);
+}
 
 static void queue_push(struct guest_queue *q, struct guest_req *g)
 {
@@ -84,7 +93,7 @@ struct guest_req *guests_admit(struct guests *gs)
     struct guest_req *g = gs->queue.head;
     bool replaces = g && g->op == GUEST_SNAPSHOT_APPLY; /* the disk, under all others */
     if (!g || gs->draining || gs->in_flight == gs->depth || gs->alone ||
-        (replaces && gs->in_flight))
+        (replaces && (gs->in_flight || (gs->crowd && !crowd_claim(gs)))))
         return NULL;
     queue_remove(&gs->queue, g);
     g->slot = guests_slot(gs, gs->free[gs->depth - 1 - gs->in_flight++]);
@@ -98,9 +107,13 @@ void guests_leave(struct guests *gs, struct guest_req *g, int result)
     size_t slot = (size_t)((char *)g->slot - (char *)gs->slots) / gs->slot_size;
     gs->free[gs->depth - gs->in_flight--] = (unsigned)slot;
     gs->idle = gs->in_flight == 0;
+    if (gs->alone && gs->crowd)
+        crowd_release(gs);
     gs->alone = false; /* an apply was the only one */
     g->result = result;
     g->done(g);
+    if (gs->draining && gs->idle && gs->crowd)
+        crowd_rest(gs);
 }
 
 void *guests_cancel(struct guests *gs, struct guest_req *g)
@@ -108,6 +121,8 @@ void *guests_cancel(struct guests *gs, struct guest_req *g)
     if (g->slot) /* half a snapshot would leak clusters */
         return guest_snapshots(g) ? NULL : g->slot;
     queue_remove(&gs->queue, g);
+    if (gs->crowd && g->op == GUEST_SNAPSHOT_APPLY)
+        crowd_release(gs);
     if (!gs->cancelled.head)
         loop_defer(gs->loop, &gs->cancel_bh);
     queue_push(&gs->cancelled, g);
@@ -116,19 +131,25 @@ void *guests_cancel(struct guests *gs, struct guest_req *g)
 
 void guests_drain_begin(struct guests *gs)
 {
+    if (gs->crowd) {
+        crowd_drain_begin(gs->crowd);
+        return;
+    }
     gs->draining++;
     loop_run_until(gs->loop, &gs->idle);
 }
 
 bool guests_drain_end(struct guests *gs)
 {
+    if (gs->crowd)
+        return crowd_drain_end(gs->crowd);
     assert(gs->draining > 0);
     return --gs->draining == 0;
 }
 
 void guests_attach(struct guests *gs, struct loop *loop)
 {
-    assert(gs->draining && gs->idle);
+    assert(gs->draining && gs->idle && !gs->crowd);
     while (loop_turn(gs->loop, false))
         ;
     gs->loop = loop;

@@ -5,7 +5,8 @@
  * guest_req itself and slots are made at open, so that nothing is allocated per
  * request.
  *
- * All of it is for the thread that owns the loop.
+ * All of it is for the thread that owns the loop. An image with several loops has one
+ * such for each, tied together by crowd.h.
  */
 #ifndef STRATEGIES_GUEST_H
 #define STRATEGIES_GUEST_H
@@ -42,6 +43,24 @@ static inline bool guest_is_empty(const struct guest_req *g)
     return g->op < GUEST_FLUSH && g->len == 0;
 }
 
+/* How many loops serve the image, and how many requests each has in flight at most. */
+static inline unsigned guests_loops(const struct strategy_options *so)
+{
+    return 1 + so->more_count;
+}
+static inline unsigned guests_depth(const struct strategy_options *so)
+{
+    return (so->depth + so->more_count) / guests_loops(so);
+}
+static inline struct loop *guests_loop(const struct strategy_options *so, unsigned i)
+{
+    return i ? so->more[i - 1] : so->loop;
+}
+
+/* Why not several loops? NULL: no reason. 0, or -ENOTSUP with err. */
+int guests_check_loops(const struct strategy_options *, const char *why,
+                       struct error *);
+
 struct guest_queue { /* zero-initialised is empty */
     struct guest_req *head, *tail;
 };
@@ -58,10 +77,17 @@ struct guests {
     void *slots; /* one for each request admitted, slot_size bytes, zeroed once */
     size_t slot_size;
     unsigned *free; /* their numbers, the last to be given back on top */
-    unsigned depth, draining;
+    unsigned depth;
+    unsigned draining;  /* so often; nothing is admitted. In a crowd: told to stop */
     unsigned in_flight; /* requests admitted */
     bool idle;          /* none */
     bool alone;         /* one of them is an apply: nothing is admitted beside it */
+
+    struct crowd *crowd; /* NULL: the only one */
+    struct guests *sibling;
+    void (*admit)(struct guests *);
+    struct loop_bh hear;
+    bool hearing, quiet; /* under the crowd's lock: hear is on its way; see crowd.c */
 };
 
 /* 0 or -errno with err. A zeroed struct can be freed too. */
@@ -84,10 +110,12 @@ void guests_leave(struct guests *, struct guest_req *, int result);
  * NULL: nothing is left to do. */
 void *guests_cancel(struct guests *, struct guest_req *);
 
+/* Of the first loop, as the next two; all others drain with it. */
 void guests_drain_begin(struct guests *);
 /* true: that was the outermost; admit. */
 bool guests_drain_end(struct guests *);
-/* While drained: to another loop. The old one turns until nothing is pending there. */
+/* While drained: to another loop. The old one turns until nothing is pending there. For
+ * an image with one. */
 void guests_attach(struct guests *, struct loop *);
 
 /* Runs the one request that a state but GUESTS_RUNNING has: load, or close's sync. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/block/blocking.h"
+#include "strategies/common/guest.h"
 
 /* A backing file is read only and mapped once per cluster copied; it does with less. */
 #define BACKING_CACHE ((size_t)1 << 20) /* bytes */
@@ -15,7 +16,7 @@ static int open_core(struct node *node, const struct image_node *in,
 {
     bool top = in == so->top;
     struct qcow2_options qo = {
-        .inflight = so->depth,
+        .inflight = guests_depth(so) * guests_loops(so),
         .cache = top || so->cache < BACKING_CACHE ? so->cache : BACKING_CACHE,
         .grow = so->grow,
         .file_size = node->size_at_open,

@@ -16,7 +16,7 @@ int co_zero(struct co_request *r)
         uint64_t guest = g->offset + at, done = 0;
         struct qcow2_ticket ticket = {0};
         enum qcow2_part part = QCOW2_PART_DONE;
-        co_begin(node);
+        co_begin(r, node);
         while ((ret = qcow2_zero(node->core, &ticket, guest, g->len - at, &done, &part,
                                  &r->need)) > 0)
             if ((ret = co_settle(r, node, ret)) < 0) {
@@ -56,7 +56,7 @@ int co_discard(struct co_request *r)
     while (at < g->len && ret == 0) {
         uint64_t guest = g->offset + at, done = 0;
         struct qcow2_ticket ticket = {0};
-        co_begin(node);
+        co_begin(r, node);
         while ((ret = qcow2_discard(node->core, &ticket, guest, g->len - at, &done,
                                     &r->need)) > 0)
             if ((ret = co_settle(r, node, ret)) < 0) {

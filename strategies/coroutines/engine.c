@@ -23,16 +23,51 @@ static void open_guards(struct strategy_image *image)
         struct node_guard *guard = image->nodes[i].guard;
         guard->end_asleep = &guard->asleep;
     }
-    image->end_claims = &image->claims;
+    co_open_locks(image);
+}
+
+static void admit_again(struct guests *gs)
+{
+    co_admit(from_member(gs, struct co_home, guests));
+}
+
+/* A home for each loop. */
+static int open_homes(struct strategy_image *image, const struct strategy_options *so,
+                      struct error *err)
+{
+    unsigned n = guests_loops(so);
+    int ret = 0;
+    image->homes = calloc(n, sizeof(*image->homes));
+    if (!image->homes)
+        return error_set(err, -ENOMEM, "no memory for %u loops", n);
+    for (unsigned i = 0; i < n && ret == 0; i++) {
+        struct co_home *home = &image->homes[i];
+        home->image = image;
+        ret = guests_open(&home->guests, guests_loop(so, i), guests_depth(so),
+                          sizeof(struct co_request), err);
+        image->home_count++;
+        if (n > 1)
+            crowd_add(&image->crowd, &home->guests, admit_again);
+    }
+    return ret;
+}
+
+static void free_homes(struct strategy_image *image)
+{
+    for (unsigned i = 0; i < image->home_count; i++) {
+        struct guests *gs = &image->homes[i].guests;
+        for (unsigned s = 0; s < gs->depth; s++)
+            host_bufs_free(&((struct co_request *)guests_slot(gs, s))->buf);
+        guests_free(gs);
+    }
+    crowd_destroy(&image->crowd);
+    free(image->homes);
 }
 
 static void free_image(struct strategy_image *image)
 {
-    for (unsigned i = 0; i < image->guests.depth; i++) {
-        struct co_request *r = guests_slot(&image->guests, i);
-        host_bufs_free(&r->buf);
-    }
-    guests_free(&image->guests);
+    free_homes(image);
+    co_destroy_locks(image);
     nodes_free(image->nodes, image->node_count);
     co_restore_runtime(image);
     free(image);
@@ -45,19 +80,20 @@ int co_open(struct strategy_image **out, const struct strategy_options *so,
     if (!image)
         return error_set(err, -ENOMEM, "no memory for the image");
     image->loop = so->loop;
+    image->env = loop_env(so->loop);
+    image->several = guests_loops(so) > 1;
     image->err = err;
     int ret = co_configure(image, so, err);
     if (ret == 0)
         ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
                          image, so, image->driver != NULL, err);
-    if (ret == 0)
-        ret = guests_open(&image->guests, so->loop, so->depth,
-                          sizeof(struct co_request), err);
     open_guards(image);
+    if (ret == 0)
+        ret = open_homes(image, so, err);
     if (ret == 0 && !image->nodes->core && !image->driver)
         image->lock = &co_no_lock; /* raw: there is nothing to guard */
     if (ret == 0)
-        ret = guests_run_alone(&image->guests, GUESTS_OPENING, image, co_submit);
+        ret = guests_run_alone(&image->homes->guests, GUESTS_OPENING, image, co_submit);
     if (ret < 0) {
         free_image(image);
         return ret;
@@ -76,7 +112,7 @@ int co_load(struct co_request *r)
         struct qcow2_ticket ticket = {0};
         if (!node->core)
             continue;
-        co_begin(node);
+        co_begin(r, node);
         while ((ret = qcow2_load(node->core, &ticket, &r->need, r->image->err)) > 0)
             if ((ret = co_settle(r, node, ret)) < 0) {
                 qcow2_cancel(node->core, &ticket);
@@ -93,17 +129,21 @@ int co_load(struct co_request *r)
 
 void co_submit(struct strategy_image *image, struct guest_req *g)
 {
-    guests_push(&image->guests, g);
-    co_admit(image);
+    struct co_home *home = &image->homes[g->home];
+    if (image->several) /* they may wake this thread's coroutines */
+        loop_take_wakes(home->guests.loop);
+    guests_push(&home->guests, g);
+    co_admit(home);
 }
 
 /* Starts what waits, as long as there are slots. */
-void co_admit(struct strategy_image *image)
+void co_admit(struct co_home *home)
 {
     struct guest_req *g;
-    while ((g = guests_admit(&image->guests))) {
+    while ((g = guests_admit(&home->guests))) {
         struct co_request *r = g->slot;
-        r->image = image;
+        r->image = home->image;
+        r->home = home;
         r->guest = g;
         r->cancelled = r->changed = false;
         co_start(r);
@@ -128,7 +168,7 @@ void co_start(struct co_request *r)
 {
     if (co_fast(r))
         return;
-    r->image->stats.coroutines++;
+    co_count(&r->home->counts.coroutines, 1);
     r->co = co_create(request_main, r);
     if (r->co) {
         co_enter(r->co);
@@ -144,9 +184,9 @@ int co_run(struct co_request *r)
     struct strategy_image *image = r->image;
     struct node *top = image->nodes;
     const struct guest_req *g = r->guest;
-    if (image->guests.state == GUESTS_OPENING)
+    if (r->home->guests.state == GUESTS_OPENING)
         return co_load(r);
-    if (image->guests.state == GUESTS_CLOSING && !image->driver)
+    if (r->home->guests.state == GUESTS_CLOSING && !image->driver)
         return top->core && image->writable ? co_close_sync(r) : 0;
 
     int ret = guest_check(g, top->end, image->writable, !top->core);
@@ -177,14 +217,14 @@ int co_run(struct co_request *r)
 /* Outside any coroutine. The slot is free before the guest is told: it may submit. */
 void co_finish(struct co_request *r)
 {
-    struct strategy_image *image = r->image;
-    guests_leave(&image->guests, r->guest, r->result);
-    co_admit(image);
+    struct co_home *home = r->home;
+    guests_leave(&home->guests, r->guest, r->result);
+    co_admit(home);
 }
 
 void co_cancel(struct strategy_image *image, struct guest_req *g)
 {
-    struct co_request *r = guests_cancel(&image->guests, g);
+    struct co_request *r = guests_cancel(&image->homes[g->home].guests, g);
     if (!r)
         return;
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
@@ -194,35 +234,57 @@ void co_cancel(struct strategy_image *image, struct guest_req *g)
 
 void co_drain_begin(struct strategy_image *image)
 {
-    guests_drain_begin(&image->guests);
+    guests_drain_begin(&image->homes->guests);
 }
 
 void co_drain_end(struct strategy_image *image)
 {
-    if (guests_drain_end(&image->guests))
-        co_admit(image);
+    if (guests_drain_end(&image->homes->guests))
+        co_admit(image->homes);
 }
 
 void co_attach(struct strategy_image *image, struct loop *loop)
 {
-    guests_attach(&image->guests, loop);
+    guests_attach(&image->homes->guests, loop);
     image->loop = loop;
 }
 
+/* The cores are others' to change meanwhile; a sum of counters needs no moment. */
 void co_stats(struct strategy_image *image, struct strategy_stats *out)
 {
-    *out = image->stats;
+    *out = (struct strategy_stats){0};
+    for (unsigned i = 0; i < image->home_count; i++) {
+        const struct co_counts *c = &image->homes[i].counts;
+        out->locks += c->locks;
+        out->lock_waits += c->lock_waits;
+        out->coroutines += c->coroutines;
+        out->bytes_copied += c->bytes_copied;
+    }
+    for (unsigned i = 0; image->several && i < image->node_count; i++)
+        env_mutex_lock(image->env, &image->nodes[i].guard->verbs);
     node_stats(image->nodes, out);
+    for (unsigned i = 0; i < image->node_count; i++) {
+        out->wakeups += image->nodes[i].guard->wakeups;
+        if (image->several)
+            env_mutex_unlock(image->env, &image->nodes[i].guard->verbs);
+    }
 }
 
 void co_verify(struct strategy_image *image)
 {
-    nodes_verify(image->nodes, image->node_count);
+    for (unsigned i = 0; i < image->node_count; i++) {
+        if (image->several)
+            env_mutex_lock(image->env, &image->nodes[i].guard->verbs);
+        nodes_verify(&image->nodes[i], 1);
+        if (image->several)
+            env_mutex_unlock(image->env, &image->nodes[i].guard->verbs);
+    }
 }
 
 int co_close(struct strategy_image *image)
 {
-    int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, co_submit);
+    crowd_close(&image->crowd);
+    int ret = guests_run_alone(&image->homes->guests, GUESTS_CLOSING, image, co_submit);
     if (ret == 0)
         ret = node_trim(image->nodes);
     free_image(image);
@@ -235,6 +297,7 @@ const struct strategy asyncow_strategy = {
     .summary = "a coroutine per request; a mutex over metadata, or another lock",
     .settings = co_settings,
     .ways = co_ways,
+    .one_loop = co_one_loop,
     .open = co_open,
     .submit = co_submit,
     .cancel = co_cancel,

@@ -6,7 +6,8 @@
  * Whatever else turns up (a miss, an allocation, a lock that is taken, a second extent)
  * is left to the coroutine, as if nothing had been tried. Nobody is there to hold a
  * lock across the data, so locks that are kept there refuse the setting; to look the
- * mapping up none is taken either: it is free, and nobody else runs meanwhile.
+ * mapping up none is taken either: it is free, and nobody else runs meanwhile. Where
+ * other loops do, it is refused.
  */
 #include "strategies/coroutines/model.h"
 
@@ -33,7 +34,7 @@ static bool transfer(struct co_request *r)
 {
     r->transfers = true;
     r->aio.done = data_done;
-    aio_submit(r->image->loop, &r->aio);
+    aio_submit(r->home->guests.loop, &r->aio);
     return true;
 }
 
@@ -83,7 +84,7 @@ void co_pay(struct co_request *r)
 {
     struct node *top = r->image->nodes;
     r->fast.owes = false;
-    co_begin(top);
+    co_begin(r, top);
     co_owed(r, top); /* should it fail, the way from the start finds out */
     qcow2_abort(top->core, &r->fast.write);
     co_end(top);
@@ -94,7 +95,7 @@ bool co_fast(struct co_request *r)
     struct strategy_image *image = r->image;
     struct node *top = image->nodes;
     const struct guest_req *g = r->guest;
-    if (!image->fast || image->driver || image->guests.state != GUESTS_RUNNING)
+    if (!image->fast || image->driver || r->home->guests.state != GUESTS_RUNNING)
         return false;
     int ret = guest_check(g, top->end, image->writable, !top->core);
     if (ret < 0 || guest_is_empty(g))

@@ -20,7 +20,7 @@ int co_sync(struct co_request *r)
     struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
-    co_begin(node);
+    co_begin(r, node);
     while ((ret = qcow2_sync(node->core, &ticket, &r->need)) > 0)
         if ((ret = co_settle(r, node, ret)) < 0) {
             qcow2_cancel(node->core, &ticket);
@@ -36,7 +36,7 @@ int co_close_sync(struct co_request *r)
     struct node *node = r->image->nodes;
     struct qcow2_ticket ticket = {0};
     int ret;
-    co_begin(node);
+    co_begin(r, node);
     while ((ret = qcow2_close_sync(node->core, &ticket, &r->need)) > 0)
         if ((ret = co_settle(r, node, ret)) < 0) {
             qcow2_cancel(node->core, &ticket);

@@ -26,18 +26,45 @@
  */
 #include "strategies/coroutines/model.h"
 
-static void count(struct strategy_image *image, bool waits)
+static void count(struct co_request *r, bool waited)
 {
-    image->stats.locks++;
-    image->stats.lock_waits += waits;
+    co_count(&r->home->counts.locks, 1);
+    co_count(&r->home->counts.lock_waits, waited);
+}
+
+static struct co_guard *open_guard(struct strategy_image *image, struct co_guard *g)
+{
+    g->env = image->env;
+    env_mutex_init(&g->mutex);
+    return image->several ? g : NULL;
+}
+
+void co_open_locks(struct strategy_image *image)
+{
+    struct co_guard *g = open_guard(image, &image->lock_guard);
+    image->mutex.guard = image->rwlock.guard = image->claims_lock.guard = g;
+    image->end_claims = &image->claims;
+    for (unsigned i = 0; i < image->node_count; i++) {
+        struct node_guard *guard = image->nodes[i].guard;
+        guard->lock.guard = open_guard(image, &guard->lock_guard);
+        env_mutex_init(&guard->verbs);
+    }
+}
+
+void co_destroy_locks(struct strategy_image *image)
+{
+    env_mutex_destroy(&image->lock_guard.mutex);
+    for (unsigned i = 0; i < image->node_count; i++) {
+        env_mutex_destroy(&image->nodes[i].guard->lock_guard.mutex);
+        env_mutex_destroy(&image->nodes[i].guard->verbs);
+    }
 }
 
 /* --- comutex: around a verb ------------------------------------------------------- */
 
-static void node_lock(struct node *node)
+static void node_lock(struct co_request *r, struct node *node)
 {
-    count(node->image, node->guard->lock.owner != NULL);
-    co_mutex_lock(&node->guard->lock);
+    count(r, co_mutex_lock(&node->guard->lock));
 }
 
 static void node_unlock(struct node *node) { co_mutex_unlock(&node->guard->lock); }
@@ -52,8 +79,7 @@ static bool node_is_free(struct co_request *r)
 static void image_lock(struct co_request *r, enum co_wait why)
 {
     (void)why;
-    count(r->image, r->image->mutex.owner != NULL);
-    co_mutex_lock(&r->image->mutex);
+    count(r, co_mutex_lock(&r->image->mutex));
 }
 
 static void image_unlock(struct co_request *r, enum co_wait why)
@@ -68,25 +94,11 @@ static bool image_is_free(struct co_request *r) { return !r->image->mutex.owner;
 
 static bool changes(const struct co_request *r) { return r->guest->op != GUEST_READ; }
 
-static void lock_shared(struct co_rwlock *lock, struct strategy_image *image)
-{
-    count(image, lock->owner || !co_queue_empty(&lock->waiters));
-    co_rwlock_shared(lock);
-}
-
-static void lock_exclusive(struct co_rwlock *lock, struct strategy_image *image)
-{
-    count(image, lock->owner || lock->shared || !co_queue_empty(&lock->waiters));
-    co_rwlock_exclusive(lock);
-}
-
 static void share_begin(struct co_request *r, enum co_wait why)
 {
     (void)why;
-    if (changes(r))
-        lock_exclusive(&r->image->rwlock, r->image);
-    else
-        lock_shared(&r->image->rwlock, r->image);
+    count(r, changes(r) ? co_rwlock_exclusive(&r->image->rwlock)
+                        : co_rwlock_shared(&r->image->rwlock));
 }
 
 static void share_end(struct co_request *r, enum co_wait why)
@@ -108,7 +120,7 @@ static bool has_entries(const struct co_request *r)
 {
     const struct guest_req *g = r->guest;
     const struct node *top = r->image->nodes;
-    return r->image->guests.state == GUESTS_RUNNING && !guest_is_empty(g) &&
+    return r->home->guests.state == GUESTS_RUNNING && !guest_is_empty(g) &&
            g->op < GUEST_FLUSH && guest_check(g, top->end, true, false) == 0;
 }
 
@@ -132,19 +144,22 @@ static void claim(struct co_request *r)
 {
     struct strategy_image *image = r->image;
     struct co_request *other;
+    co_mutex_lock(&image->claims_lock);
     r->claims = true;
     r->claim_next = NULL;
     *image->end_claims = r;
     image->end_claims = &r->claim_next;
-    count(image, claimed_before(r) != NULL);
+    count(r, claimed_before(r) != NULL);
     while ((other = claimed_before(r)))
-        co_queue_wait(&other->claim_waiters, NULL);
+        co_queue_wait(&other->claim_waiters, &image->claims_lock);
+    co_mutex_unlock(&image->claims_lock);
 }
 
 static void unclaim(struct co_request *r)
 {
     struct strategy_image *image = r->image;
     struct co_request **at = &image->claims;
+    co_mutex_lock(&image->claims_lock);
     while (*at != r)
         at = &(*at)->claim_next;
     *at = r->claim_next;
@@ -152,6 +167,7 @@ static void unclaim(struct co_request *r)
         image->end_claims = at;
     r->claims = false;
     co_queue_wake_all(&r->claim_waiters);
+    co_mutex_unlock(&image->claims_lock);
 }
 
 static void claim_and_share(struct co_request *r, enum co_wait why)
@@ -159,10 +175,8 @@ static void claim_and_share(struct co_request *r, enum co_wait why)
     (void)why;
     if (has_entries(r) && !r->claims)
         claim(r);
-    if (guest_snapshots(r->guest))
-        lock_exclusive(&r->image->rwlock, r->image);
-    else
-        lock_shared(&r->image->rwlock, r->image);
+    count(r, guest_snapshots(r->guest) ? co_rwlock_exclusive(&r->image->rwlock)
+                                       : co_rwlock_shared(&r->image->rwlock));
 }
 
 /* An entry that is to change stays claimed until it has changed. */

@@ -11,21 +11,47 @@
  *  - One lock at a time: a request leaves a node before it goes down the chain.
  * The core itself asks for no lock: a verb is one step, and is repeated after a wait.
  * All else needs no lock: one thread, and a coroutine is only left where it yields.
+ *
+ * With several loops, each a thread with coroutines of its own, that one step must be
+ * made one: node_guard.verbs, a mutex of threads, is held inside a section, but never
+ * where a coroutine may yield. The locks above get a guard (struct co_guard), and wake
+ * whom they wake on its own loop. A request stays on the loop that it came from.
  */
 #ifndef COROUTINES_MODEL_H
 #define COROUTINES_MODEL_H
 #include "core/coroutine/coroutine.h"
+#include "strategies/common/crowd.h"
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
 #include "strategies/common/nodes.h"
 
 struct node_guard {
     struct co_mutex lock;
+    struct co_guard lock_guard;
+    struct env_mutex verbs;                  /* several loops: guards the rest */
     struct co_request *asleep, **end_asleep; /* under lock; oldest first */
+    uint64_t wakeups;
+};
+
+/* One writer, the loop's thread; anybody may look. */
+struct co_counts {
+    _Atomic uint64_t locks, lock_waits, coroutines, bytes_copied;
+};
+static inline void co_count(_Atomic uint64_t *counter, uint64_t n)
+{
+    uint64_t old = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, old + n, memory_order_relaxed);
+}
+
+struct co_home { /* one of the image's loops: where its requests' coroutines run */
+    struct strategy_image *image;
+    struct guests guests; /* slots: struct co_request */
+    struct co_counts counts;
 };
 
 struct co_request { /* a slot; everything else of a request is on its stack */
     struct strategy_image *image;
+    struct co_home *home;
     struct guest_req *guest;
     struct co *co;
     struct co_request *next; /* free, or asleep */
@@ -64,7 +90,8 @@ struct co_lock { /* locks.c has them all; NULL: nothing to do */
     bool optional;  /* across metadata only with hold=metadata */
     bool calls;     /* kept across data, but what follows is a call of its own */
     /* Around a verb. Outside any section. */
-    void (*begin)(struct node *), (*end)(struct node *);
+    void (*begin)(struct co_request *, struct node *);
+    void (*end)(struct node *);
     /* Around a request. why: what it waits for, or has waited for; 0: its start, its
      * end, a sleep on a channel. */
     void (*take)(struct co_request *, enum co_wait why);
@@ -74,7 +101,8 @@ struct co_lock { /* locks.c has them all; NULL: nothing to do */
 };
 
 struct strategy_image {
-    struct loop *loop;
+    struct loop *loop; /* the first */
+    struct env *env;
     struct node *nodes; /* the top first */
     unsigned node_count;
     bool through, writable, fast;
@@ -88,12 +116,16 @@ struct strategy_image {
     unsigned keeps;                          /* as set; a set of enum co_wait */
     struct co_mutex mutex;                   /* serialize, big, big-held */
     struct co_rwlock rwlock;                 /* rwlock, entry */
+    struct co_mutex claims_lock;             /* entry: of the claims */
     struct co_request *claims, **end_claims; /* entry: oldest first */
+    struct co_guard lock_guard;              /* several loops: of these locks */
     const char *old_backend;                 /* runtime.c; NULL: not changed */
     unsigned pool, old_pool;
 
-    struct guests guests; /* slots: struct co_request */
-    struct strategy_stats stats;
+    struct co_home *homes; /* the first loop's first */
+    unsigned home_count;
+    bool several; /* loops */
+    struct crowd crowd;
 };
 
 /* settings.c, and what is behind it: locks.c, runtime.c, fastpath.c, wrapper.c */
@@ -102,9 +134,12 @@ extern const struct strategy_way co_ways[];
 /* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
 int co_configure(struct strategy_image *, const struct strategy_options *,
                  struct error *);
+const char *co_one_loop(const char *settings); /* struct strategy */
 
 extern const struct co_lock co_no_lock;
 const struct co_lock *co_find_lock(const char *settings);
+void co_open_locks(struct strategy_image *); /* once it has its nodes */
+void co_destroy_locks(struct strategy_image *);
 int co_use_runtime(struct strategy_image *, const char *settings, struct error *);
 void co_restore_runtime(struct strategy_image *);
 int co_wrapped(struct co_request *); /* runs a driver that blocks */
@@ -116,7 +151,7 @@ void co_pay(struct co_request *); /* fast.owes, with the lock; in its coroutine 
 int co_open(struct strategy_image **, const struct strategy_options *, struct error *);
 int co_load(struct co_request *);
 void co_submit(struct strategy_image *, struct guest_req *);
-void co_admit(struct strategy_image *);
+void co_admit(struct co_home *);
 void co_start(struct co_request *);
 int co_run(struct co_request *);
 void co_finish(struct co_request *);
@@ -130,7 +165,7 @@ int co_close(struct strategy_image *);
 
 /* settle.c: all that waits. All but co_wake_sleepers() and co_defer() may yield.
  * co_begin() to co_end(): the exclusive section of a node. */
-void co_begin(struct node *);
+void co_begin(struct co_request *, struct node *);
 void co_end(struct node *);
 /* Settles what a verb needs, lock held before and after. 0: repeat the verb. Negative:
  * give its ticket up. */
@@ -150,7 +185,7 @@ int co_read_range(struct co_request *, struct node *, uint64_t guest, uint64_t l
                   const struct iovec *, int iovcnt);
 int co_map(struct co_request *, struct node *, uint64_t guest, uint64_t len,
            struct where *);
-void co_unmap(struct where *);
+void co_unmap(struct co_request *, struct where *);
 /* The whole extent into the vector, `at` bytes from its start. */
 int co_read_extent(struct co_request *, const struct where *, const struct iovec *,
                    int iovcnt, size_t at);

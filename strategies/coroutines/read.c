@@ -26,7 +26,7 @@ int co_read_range(struct co_request *r, struct node *node, uint64_t guest, uint6
             break;
         ret = co_read_extent(r, &where, iov, iovcnt, at);
         at += where.ext.len;
-        co_unmap(&where);
+        co_unmap(r, &where);
     }
     return ret;
 }
@@ -35,7 +35,7 @@ static int map_node(struct co_request *r, struct node *node, uint64_t guest,
                     uint64_t len, struct qcow2_extent *ext)
 {
     struct qcow2_ticket ticket = {0};
-    co_begin(node);
+    co_begin(r, node);
     int ret = qcow2_peek(node->core, guest, len, ext);
     if (ret == -EAGAIN)
         while ((ret = qcow2_map(node->core, &ticket, guest, len, ext, &r->need)) > 0)
@@ -67,15 +67,15 @@ int co_map(struct co_request *r, struct node *node, uint64_t guest, uint64_t len
         if (ret < 0 || where->ext.type != QCOW2_BACKING)
             return ret;
         len = where->ext.len;
-        co_unmap(where);
+        co_unmap(r, where);
     }
 }
 
-void co_unmap(struct where *where)
+void co_unmap(struct co_request *r, struct where *where)
 {
     /* Letting go needs no lock, telling who waits for it does. */
     if (where->ext.pinned && qcow2_unmap(where->node->core, &where->ext)) {
-        co_begin(where->node);
+        co_begin(r, where->node);
         co_end(where->node);
     }
 }
@@ -114,7 +114,7 @@ int co_read_compressed(struct co_request *r, const struct where *where,
         ret = co_decompress(r, where);
     if (ret == 0) {
         iov_from_buf(iov, iovcnt, at, cluster + ext->cluster_skip, ext->len);
-        r->image->stats.bytes_copied += ext->len;
+        co_count(&r->home->counts.bytes_copied, ext->len);
     }
     return ret;
 }

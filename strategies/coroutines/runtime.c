@@ -1,7 +1,8 @@
 /*
  * backend= and pool=: how coroutines are made. Both belong to the thread, so they are
  * set while the image is open and put back afterwards; of two images on one thread the
- * one opened last has its way.
+ * one opened last has its way. The threads of an image's other loops take them up with
+ * their first coroutine.
  */
 #include "strategies/coroutines/model.h"
 

@@ -81,6 +81,14 @@ static int configure_lock(struct strategy_image *image, const char *settings,
     return 0;
 }
 
+const char *co_one_loop(const char *settings)
+{
+    return settings_is(co_settings, settings, "fastpath", "on")
+               ? "the fast path looks the mapping up without a lock, as nobody else "
+                 "runs meanwhile on its own loop"
+               : NULL;
+}
+
 int co_configure(struct strategy_image *image, const struct strategy_options *so,
                  struct error *err)
 {
@@ -89,6 +97,8 @@ int co_configure(struct strategy_image *image, const struct strategy_options *so
         image->driver = so->top->driver;
         image->driver_state = so->top->driver_state;
     }
+    if (ret == 0)
+        ret = guests_check_loops(so, co_one_loop(so->settings), err);
     if (ret == 0)
         ret = configure_lock(image, so->settings, err);
     if (ret == 0)

@@ -3,26 +3,41 @@
  * (co_enter, from the loop) or by another request's co_end() (co_wake, so that the
  * waker runs on undisturbed).
  *
- * "In one step": between giving the lock back and yielding no other coroutine can run,
- * so co_sleep() misses no wake-up.
+ * "In one step": who sleeps is on the list of sleepers before the lock is given back,
+ * so co_sleep() misses no wake-up, be it from another thread before the yield.
  */
 #include "strategies/coroutines/model.h"
 
 #include <errno.h>
 
+/* What the section is for other threads; nobody yields in here. */
+static void enter_verbs(struct node *node)
+{
+    if (node->image->several)
+        env_mutex_lock(node->image->env, &node->guard->verbs);
+}
+
+static void leave_verbs(struct node *node)
+{
+    if (node->image->several)
+        env_mutex_unlock(node->image->env, &node->guard->verbs);
+}
+
 /* The exclusive section of a node: co_begin() to co_end(). Locks that are a whole
  * call's are held already. */
-void co_begin(struct node *node)
+void co_begin(struct co_request *r, struct node *node)
 {
     const struct co_lock *lock = node->image->lock;
     if (lock->begin)
-        lock->begin(node);
+        lock->begin(r, node);
+    enter_verbs(node);
 }
 
 void co_end(struct node *node)
 {
     const struct co_lock *lock = node->image->lock;
     co_wake_sleepers(node);
+    leave_verbs(node);
     if (lock->end)
         lock->end(node);
 }
@@ -31,8 +46,11 @@ void co_end(struct node *node)
 static void give(struct co_request *r, struct node *node, enum co_wait why)
 {
     const struct co_lock *lock = r->image->lock;
-    if (why & r->image->keeps)
+    if (why & r->image->keeps) {
+        if (node)
+            leave_verbs(node);
         return;
+    }
     if (node)
         co_end(node);
     if (lock->give)
@@ -43,14 +61,17 @@ static void take(struct co_request *r, struct node *node, enum co_wait why)
 {
     const struct co_lock *lock = r->image->lock;
     if (why & r->image->keeps) {
-        if (!lock->calls || why != CO_WAIT_DATA)
+        if (!lock->calls || why != CO_WAIT_DATA) {
+            if (node)
+                enter_verbs(node);
             return;
+        }
         lock->give(r, why); /* others' calls come between data and completion */
     }
     if (lock->take)
         lock->take(r, why);
     if (node)
-        co_begin(node);
+        co_begin(r, node);
 }
 
 int co_settle(struct co_request *r, struct node *node, int verdict)
@@ -67,11 +88,12 @@ int co_settle(struct co_request *r, struct node *node, int verdict)
  * end. */
 void co_sleep(struct co_request *r, struct node *node)
 {
-    give(r, node, 0); /* before r lies down, or it would be woken for old news */
+    co_wake_sleepers(node); /* before r lies down, or it would be woken for old news */
     r->chan = r->need.chan;
     r->next = NULL;
     *node->guard->end_asleep = r;
     node->guard->end_asleep = &r->next;
+    give(r, node, 0);
     co_yield ();
     take(r, node, 0);
 }
@@ -88,7 +110,7 @@ void co_wake_sleepers(struct node *node)
                 continue;
             }
             *at = r->next;
-            node->image->stats.wakeups++;
+            node->guard->wakeups++;
             co_wake(r->co);
         }
         node->guard->end_asleep = at;
@@ -103,7 +125,7 @@ static void io_done(struct aio *aio)
 static int io(struct co_request *r)
 {
     r->aio.done = io_done;
-    aio_submit(r->image->loop, &r->aio);
+    aio_submit(r->home->guests.loop, &r->aio);
     co_yield ();
     return r->aio.result;
 }
@@ -120,7 +142,7 @@ int co_owed(struct co_request *r, struct node *node)
     if (owed->op == QCOW2_COPY) {
         copy = host_buf_get(&r->buf.copy, owed->len);
         ret = copy ? 0 : -ENOMEM;
-        r->image->stats.bytes_copied += owed->len;
+        co_count(&r->home->counts.bytes_copied, owed->len);
     }
     for (unsigned step = 0; ret == 0 && more; step++) {
         more = host_owed(&r->aio, &r->iov, owed, node->file, copy, step);
@@ -179,7 +201,7 @@ int co_decompress(struct co_request *r, const struct where *where)
         .co = r->co,
     };
     give(r, NULL, CO_WAIT_COPY);
-    loop_work(r->image->loop, &e.x.work);
+    loop_work(r->home->guests.loop, &e.x.work);
     co_yield ();
     take(r, NULL, CO_WAIT_COPY);
     return e.x.result;
@@ -190,11 +212,11 @@ static void deferred(struct loop_bh *bh)
     co_finish(from_member(bh, struct co_request, bh));
 }
 
-/* Bottom half: the guest is told from a coming turn of the loop. */
+/* Bottom half: the guest is told from a coming turn of the request's loop. */
 void co_defer(struct co_request *r)
 {
     r->bh.fn = deferred;
-    loop_defer(r->image->loop, &r->bh);
+    loop_defer(r->home->guests.loop, &r->bh);
 }
 
 static void paused(struct loop_bh *bh)
@@ -206,7 +228,7 @@ void co_pause(struct co_request *r, struct node *node)
 {
     give(r, node, CO_WAIT_TABLE);
     r->bh.fn = paused;
-    loop_defer(r->image->loop, &r->bh);
+    loop_defer(r->home->guests.loop, &r->bh);
     co_yield ();
     take(r, node, CO_WAIT_TABLE);
 }

@@ -16,8 +16,8 @@ int co_snapshot(struct co_request *r)
     struct node *node = r->image->nodes;
     struct qcow2_snapshot s;
     int ret;
-    host_snapshot(&s, r->guest, loop_env(r->image->loop));
-    co_begin(node);
+    host_snapshot(&s, r->guest, r->image->env);
+    co_begin(r, node);
     while ((ret = qcow2_snapshot_step(node->core, &s, &r->need)) > 0 ||
            (ret == 0 && s.tables_left)) {
         if (ret == 0) {

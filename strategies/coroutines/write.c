@@ -44,7 +44,7 @@ int co_plan(struct co_request *r, uint64_t guest, uint64_t len, struct qcow2_wri
     struct node *node = r->image->nodes;
     int ret;
     *w = (struct qcow2_write){0};
-    co_begin(node);
+    co_begin(r, node);
     while ((ret = qcow2_plan(node->core, guest, len, w, &r->need)) > 0)
         if ((ret = co_settle(r, node, ret)) < 0) {
             qcow2_abort(node->core, w);
@@ -73,7 +73,7 @@ int co_write_cow(struct co_request *r, const struct qcow2_write *w)
                 co_read_range(r, top->backing, from->guest, from->len, &r->part[i], 1);
         else
             ret = co_read_extent(r, &(struct where){top, *from}, &r->part[i], 1, 0);
-        r->image->stats.bytes_copied += from->len;
+        co_count(&r->home->counts.bytes_copied, from->len);
     }
     return ret;
 }
@@ -100,7 +100,7 @@ int co_write_data(struct co_request *r, const struct qcow2_write *w,
 void co_commit(struct co_request *r, struct qcow2_write *w, int ret)
 {
     struct node *node = r->image->nodes;
-    co_begin(node);
+    co_begin(r, node);
     if (ret < 0) {
         qcow2_abort(node->core, w);
     } else {

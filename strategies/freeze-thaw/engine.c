@@ -241,6 +241,7 @@ const struct strategy asyncow_strategy = {
     .summary = "metadata in a coroutine with the queue frozen, data by callback",
     .settings = ft_settings,
     .ways = ft_ways,
+    .one_loop = ft_one_loop,
     .open = ft_open,
     .submit = ft_submit,
     .cancel = ft_cancel,

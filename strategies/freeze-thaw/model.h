@@ -109,6 +109,7 @@ extern const struct strategy_way ft_ways[];
 /* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
 int ft_configure(struct strategy_image *, const struct strategy_options *,
                  struct error *);
+const char *ft_one_loop(const char *settings); /* struct strategy */
 
 /* engine.c: from the guest's request to its first phase, and back */
 int ft_open(struct strategy_image **, const struct strategy_options *, struct error *);

@@ -21,10 +21,21 @@ const struct strategy_way ft_ways[] = {
     {NULL, NULL, NULL},
 };
 
+/* A freeze that reached into other threads would be a lock, completions included. */
+const char *ft_one_loop(const char *settings)
+{
+    (void)settings;
+    return "a freeze stops the one queue, not completions: these commit without a "
+           "lock, on "
+           "the thread of the request that has it frozen";
+}
+
 int ft_configure(struct strategy_image *image, const struct strategy_options *so,
                  struct error *err)
 {
     int ret = settings_check(ft_settings, so->settings, err);
+    if (ret == 0)
+        ret = guests_check_loops(so, ft_one_loop(so->settings), err);
     if (ret < 0)
         return ret;
     image->freeze = settings_is(ft_settings, so->settings, "freeze", "whole")

@@ -3,7 +3,7 @@
  *
  *   submit -> queue -> admit: a free slot -> ready -> a worker takes it -> run
  *                                                      |  (blocks in settle.c)
- *   done() <- finish <- bottom half on the submitter's loop <- finished
+ *   done() <- finish <- bottom half of the loop it came from <- finished
  *
  * Completions are handed back in batches: one posted bottom half takes all that have
  * gathered in `finished` when it runs, so a busy pool wakes the submitter once for
@@ -16,25 +16,65 @@
 
 /* --- opening ---------------------------------------------------------------------- */
 
-static struct tp_request *slot(struct strategy_image *image, unsigned i)
+static void open_requests(struct tp_home *home)
 {
-    return guests_slot(&image->guests, i);
-}
-
-static void open_requests(struct strategy_image *image)
-{
-    for (unsigned i = 0; i < image->guests.depth; i++) {
-        struct tp_request *r = slot(image, i);
-        r->image = image;
-        r->waits = image->waits;
+    for (unsigned i = 0; i < home->guests.depth; i++) {
+        struct tp_request *r = guests_slot(&home->guests, i);
+        r->image = home->image;
+        r->home = home;
+        r->waits = home->image->waits;
         r->waits->open(r);
     }
 }
 
-static void close_requests(struct strategy_image *image)
+static void close_requests(struct tp_home *home)
 {
-    for (unsigned i = 0; i < image->guests.depth; i++)
-        image->waits->close(slot(image, i));
+    for (unsigned i = 0; i < home->guests.depth; i++)
+        home->image->waits->close(guests_slot(&home->guests, i));
+}
+
+static void admit_again(struct guests *gs)
+{
+    tp_admit(from_member(gs, struct tp_home, guests));
+}
+
+/* A home for each loop. What is made for the slots of all of them is this thread's, which
+ * will close them, too. */
+static int open_homes(struct strategy_image *image, const struct strategy_options *so,
+                      struct error *err)
+{
+    unsigned n = guests_loops(so);
+    int ret = 0;
+    image->homes = calloc(n, sizeof(*image->homes));
+    if (!image->homes)
+        return error_set(err, -ENOMEM, "no memory for %u loops", n);
+    for (unsigned i = 0; i < n && ret == 0; i++) {
+        struct tp_home *home = &image->homes[i];
+        home->image = image;
+        ret = guests_open(&home->guests, guests_loop(so, i), guests_depth(so),
+                          sizeof(struct tp_request), err);
+        image->home_count++;
+        open_requests(home);
+        if (n > 1)
+            crowd_add(&image->crowd, &home->guests, admit_again);
+        for (unsigned s = 0; n > 1 && s < home->guests.depth && ret == 0; s++)
+            if ((ret = image->waits->begin(guests_slot(&home->guests, s))) < 0)
+                error_set(err, ret, "no memory for request %u of loop %u", s, i);
+    }
+    return ret;
+}
+
+static void free_homes(struct strategy_image *image)
+{
+    for (unsigned i = 0; i < image->home_count; i++) {
+        struct tp_home *home = &image->homes[i];
+        close_requests(home);
+        for (unsigned s = 0; s < home->guests.depth; s++)
+            host_bufs_free(&((struct tp_request *)guests_slot(&home->guests, s))->buf);
+        guests_free(&home->guests);
+    }
+    crowd_destroy(&image->crowd);
+    free(image->homes);
 }
 
 /* The guards, and who sleeps behind them: nobody yet. */
@@ -50,14 +90,11 @@ static void open_guards(struct strategy_image *image)
 static void free_image(struct strategy_image *image)
 {
     tp_pool_stop(image);
-    close_requests(image);
-    for (unsigned i = 0; i < image->guests.depth; i++)
-        host_bufs_free(&slot(image, i)->buf);
+    free_homes(image);
     image->own.waits->close(&image->own);
     for (unsigned i = 0; i < image->node_count; i++)
         tp_lock_destroy(&image->nodes[i].guard->lock);
     env_mutex_destroy(&image->pool_lock);
-    guests_free(&image->guests);
     nodes_free(image->nodes, image->node_count);
     free(image->workers);
     free(image);
@@ -80,15 +117,13 @@ int tp_open(struct strategy_image **out, const struct strategy_options *so,
     if (ret == 0)
         ret = nodes_open(&image->nodes, &image->node_count, sizeof(struct node_guard),
                          image, so, false, err);
-    if (ret == 0)
-        ret = guests_open(&image->guests, so->loop, so->depth,
-                          sizeof(struct tp_request), err);
     open_guards(image);
-    open_requests(image);
+    if (ret == 0)
+        ret = open_homes(image, so, err);
     if (ret == 0)
         ret = tp_pool_start(image);
     if (ret == 0)
-        ret = guests_run_alone(&image->guests, GUESTS_OPENING, image, tp_submit);
+        ret = guests_run_alone(&image->homes->guests, GUESTS_OPENING, image, tp_submit);
     if (ret < 0) {
         free_image(image);
         return ret;
@@ -124,15 +159,16 @@ int tp_load(struct tp_request *r)
 
 void tp_submit(struct strategy_image *image, struct guest_req *g)
 {
-    guests_push(&image->guests, g);
-    tp_admit(image);
+    struct tp_home *home = &image->homes[g->home];
+    guests_push(&home->guests, g);
+    tp_admit(home);
 }
 
 /* Hands what waits to the workers, as long as there are slots. */
-void tp_admit(struct strategy_image *image)
+void tp_admit(struct tp_home *home)
 {
     struct guest_req *g;
-    while ((g = guests_admit(&image->guests))) {
+    while ((g = guests_admit(&home->guests))) {
         struct tp_request *r = g->slot;
         r->guest = g;
         r->cancelled = r->changed = false;
@@ -155,9 +191,9 @@ int tp_run(struct tp_request *r)
     struct strategy_image *image = r->image;
     struct node *top = image->nodes;
     const struct guest_req *g = r->guest;
-    if (image->guests.state == GUESTS_OPENING)
+    if (r->home->guests.state == GUESTS_OPENING)
         return tp_load(r);
-    if (image->guests.state == GUESTS_CLOSING)
+    if (r->home->guests.state == GUESTS_CLOSING)
         return top->core && image->writable ? tp_close_sync(r) : 0;
 
     int ret = guest_check(g, top->end, image->writable, !top->core);
@@ -183,17 +219,17 @@ int tp_run(struct tp_request *r)
     }
 }
 
-/* On the submitter's loop. The slot is free before the guest is told: it may submit. */
+/* On its home. The slot is free before the guest is told: it may submit. */
 void tp_finish(struct tp_request *r)
 {
-    struct strategy_image *image = r->image;
-    guests_leave(&image->guests, r->guest, r->result);
-    tp_admit(image);
+    struct tp_home *home = r->home;
+    guests_leave(&home->guests, r->guest, r->result);
+    tp_admit(home);
 }
 
 void tp_cancel(struct strategy_image *image, struct guest_req *g)
 {
-    struct tp_request *r = guests_cancel(&image->guests, g);
+    struct tp_request *r = guests_cancel(&image->homes[g->home].guests, g);
     if (!r)
         return;
     r->cancelled = true; /* what is asleep or owes metadata sees it there */
@@ -203,21 +239,21 @@ void tp_cancel(struct strategy_image *image, struct guest_req *g)
 
 void tp_drain_begin(struct strategy_image *image)
 {
-    guests_drain_begin(&image->guests);
+    guests_drain_begin(&image->homes->guests);
 }
 
 void tp_drain_end(struct strategy_image *image)
 {
-    if (guests_drain_end(&image->guests))
-        tp_admit(image);
+    if (guests_drain_end(&image->homes->guests))
+        tp_admit(image->homes);
 }
 
 void tp_attach(struct strategy_image *image, struct loop *loop)
 {
-    guests_attach(&image->guests, loop);
+    guests_attach(&image->homes->guests, loop);
     image->loop = loop;
-    close_requests(image); /* their stacks are this thread's */
-    open_requests(image);
+    close_requests(image->homes); /* their stacks are this thread's */
+    open_requests(image->homes);
 }
 
 void tp_stats(struct strategy_image *image, struct strategy_stats *out)
@@ -249,7 +285,8 @@ void tp_verify(struct strategy_image *image)
 
 int tp_close(struct strategy_image *image)
 {
-    int ret = guests_run_alone(&image->guests, GUESTS_CLOSING, image, tp_submit);
+    crowd_close(&image->crowd);
+    int ret = guests_run_alone(&image->homes->guests, GUESTS_CLOSING, image, tp_submit);
     if (ret == 0)
         ret = node_trim(image->nodes);
     free_image(image);
@@ -262,6 +299,7 @@ const struct strategy asyncow_strategy = {
     .summary = "a blocking worker thread per request, a mutex over metadata",
     .settings = tp_settings,
     .ways = tp_ways,
+    .one_loop = tp_one_loop,
     .open = tp_open,
     .submit = tp_submit,
     .cancel = tp_cancel,

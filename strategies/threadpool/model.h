@@ -13,7 +13,8 @@
  *  - A tp_request belongs to the submitter until it is in `ready`, then to the worker
  *    that took it until it is in `finished`, or parked and in `resumed`; but for
  *    `cancelled`, `woken` and, under pool_lock, `worker` and `parked`.
- *  - All else is the submitter's: it is the thread that owns the loop.
+ *  - All else is the submitter's: it is the thread that owns the request's home, one of
+ *    the image's loops; for what is the image's, the first.
  */
 #ifndef THREADPOOL_MODEL_H
 #define THREADPOOL_MODEL_H
@@ -21,6 +22,7 @@
 
 #include "core/coroutine/coroutine.h"
 #include "core/env/env.h"
+#include "strategies/common/crowd.h"
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
 #include "strategies/common/nodes.h"
@@ -90,8 +92,17 @@ struct tp_worker {
     struct error err;
 };
 
+struct tp_home { /* one of the image's loops: who submits there, and is told there */
+    struct strategy_image *image;
+    struct guests guests;     /* slots: struct tp_request */
+    struct loop_bh tell;      /* empties `finished`, on this loop */
+    struct tp_queue finished; /* under pool_lock, as the next */
+    bool telling;             /* tell is on its way */
+};
+
 struct tp_request { /* a slot; everything else of a request is on its stack */
     struct strategy_image *image;
+    struct tp_home *home;
     struct guest_req *guest;
     struct tp_worker *worker;
     struct tp_request *next; /* in a queue, or asleep */
@@ -117,7 +128,7 @@ struct tp_request { /* a slot; everything else of a request is on its stack */
 };
 
 struct strategy_image {
-    struct loop *loop;
+    struct loop *loop; /* the first */
     struct env *env;
     struct node *nodes; /* the top first */
     unsigned node_count;
@@ -127,7 +138,9 @@ struct strategy_image {
     bool shares, fair;              /* likewise */
     struct error *err;              /* of opening */
 
-    struct guests guests;  /* slots: struct tp_request */
+    struct tp_home *homes; /* the first loop's first */
+    unsigned home_count;
+    struct crowd crowd;
     struct tp_request own; /* the submitter's, to wait with: it always blocks */
     atomic_ullong wakeups, locks, bytes_copied;
 
@@ -135,15 +148,12 @@ struct strategy_image {
     unsigned worker_count, threads_started, loops_started;
     bool all_started;
     struct loop_options engine; /* of each worker */
-    struct loop_bh tell;        /* empties `finished`, on the submitter's loop */
 
     struct env_mutex pool_lock; /* guards the rest */
     struct tp_queue ready;      /* not begun */
     struct tp_queue resumed;    /* parked, and woken */
-    struct tp_queue finished;
-    struct tp_worker *resting; /* without work; the last to rest first */
-    bool calling;              /* one of them is on its way */
-    bool telling;              /* tell is on its way */
+    struct tp_worker *resting;  /* without work; the last to rest first */
+    bool calling;               /* one of them is on its way */
     bool stop;
 };
 
@@ -172,13 +182,14 @@ extern const struct strategy_way tp_ways[];
 /* 0, or -EINVAL with err: what is set is not known, or doesn't go together. */
 int tp_configure(struct strategy_image *, const struct strategy_options *,
                  struct error *);
+const char *tp_one_loop(const char *settings); /* struct strategy */
 
 /* engine.c: from the guest's request to a worker, and back. tp_load and tp_run are the
  * worker's, the others the submitter's. */
 int tp_open(struct strategy_image **, const struct strategy_options *, struct error *);
 int tp_load(struct tp_request *);
 void tp_submit(struct strategy_image *, struct guest_req *);
-void tp_admit(struct strategy_image *);
+void tp_admit(struct tp_home *);
 void tp_start(struct tp_request *);
 int tp_run(struct tp_request *);
 void tp_finish(struct tp_request *);
@@ -202,7 +213,7 @@ void tp_wake_sleepers(struct node *);
 int tp_owed(struct tp_request *, struct node *);
 int tp_transfer(struct tp_request *); /* aio as host_data() filled it */
 int tp_decompress(struct tp_request *, const struct where *);
-/* Finish in a bottom half of the submitter's loop. */
+/* Finish in a bottom half of its home. */
 void tp_defer(struct tp_request *);
 /* Between two parts of something long: gives the mutex back. */
 void tp_pause(struct tp_request *, struct node *);

@@ -125,31 +125,33 @@ int tp_decompress(struct tp_request *r, const struct where *where)
 
 static void deferred(struct loop_bh *bh)
 {
-    struct strategy_image *image = from_member(bh, struct strategy_image, tell);
+    struct tp_home *home = from_member(bh, struct tp_home, tell);
+    struct strategy_image *image = home->image;
     env_mutex_lock(image->env, &image->pool_lock);
-    struct tp_queue finished = image->finished;
+    struct tp_queue finished = home->finished;
     struct tp_request *r;
-    image->finished = (struct tp_queue){NULL, NULL};
-    image->telling = false; /* what comes from here on posts anew */
+    home->finished = (struct tp_queue){NULL, NULL};
+    home->telling = false; /* what comes from here on posts anew */
     env_mutex_unlock(image->env, &image->pool_lock);
     while ((r = tp_queue_pop(&finished)))
         tp_finish(r);
 }
 
-/* Bottom half on the submitter's loop, posted from here. One takes all that has
- * gathered until it runs. */
+/* Bottom half of the request's home, posted from here. One takes all that has gathered
+ * until it runs. */
 void tp_defer(struct tp_request *r)
 {
     struct strategy_image *image = r->image;
+    struct tp_home *home = r->home;
     env_mutex_lock(image->env, &image->pool_lock);
-    bool post = !image->telling;
-    image->telling = true;
+    bool post = !home->telling;
+    home->telling = true;
     r->worker = NULL;
-    tp_queue_push(&image->finished, r);
+    tp_queue_push(&home->finished, r);
     env_mutex_unlock(image->env, &image->pool_lock);
     if (post) {
-        image->tell.fn = deferred;
-        loop_post(image->loop, &image->tell);
+        home->tell.fn = deferred;
+        loop_post(home->guests.loop, &home->tell);
     }
 }
 

@@ -6,6 +6,8 @@ two axes, occurs. For each combination QEMU makes the image, test_differential w
 (twice, closed and opened in between), and then QEMU must find it sound and read what the
 model says, in its snapshots too. Over the whole suite each rare path must have been taken.
 
+--iothreads N: on N event loops more, whose threads all start and end requests.
+
 --ways: the same for the settings of strategies that are not among these, over fewer kinds
 of image.
 
@@ -49,6 +51,7 @@ OF_WAYS = AXES | {'version': [3], 'cluster': [512, 4 * K, 64 * K], 'refcount': [
 # What finishes late is overtaken: a flush and a reuse by a read, a discard by a rewrite.
 SLOW = {'none': '', 'reads': 'delay:data-read=lognormal(20us,2)',
         'writes': 'delay:data-write=lognormal(20us,2),metadata-write=lognormal(5us,1)'}
+ONE_LOOP = ('callbacks', 'freeze-thaw')
 RARE = ['overlap_waits', 'slice_waits', 'evictions', 'dirty_evictions', 'new_refblocks',
         'table_moves', 'new_l2', 'l2_copies', 'limbo_reuse', 'punches', 'cow_zero',
         'cow_shared', 'cow_backing', 'cow_compressed', 'zero_skipped', 'grows',
@@ -151,7 +154,8 @@ def program_args(cell, options, image, directory, seed):
             f'settings={settings}', f"engine={cell['engine']}",
             f"through={int(cell['metadata'] == 'through')}", f"direct={cell['direct']}",
             f"grow={cell['grow'] * 4 * M}", f"unaligned={cell['unaligned']}",
-            f"filters={SLOW[cell['slow']]}", f'fill={int(fill)}', f'ops={ops}', f'seed={seed}']
+            f"filters={SLOW[cell['slow']]}", f'fill={int(fill)}', f'ops={ops}', f'seed={seed}',
+            f'iothreads={options.iothreads}']
 
 
 def verify(cell, image, directory, rng):
@@ -205,6 +209,12 @@ def choose(options):
     if [p for p in impossible if allowed(dict(p))]:
         raise SystemExit(f'pairs not covered: {impossible}')
     cells = list(enumerate([*rows, *raw_cells(axes)]))
+    if options.iothreads:
+        cells = [(n, c) for n, c in cells if not c['strategy'].startswith(ONE_LOOP) and
+                 'fastpath=on' not in c['strategy'] and
+                 # simulated threads are coroutines: too late for another back end
+                 ('backend=' not in c['strategy'] or c['engine'] != 'sim')]
+        random.Random(options.seed).shuffle(cells) # so that the first few are of all sorts
     for only in options.only:
         wanted = [w.partition('=') for w in only.split(',')]
         cells = [(n, c) for n, c in cells
@@ -243,6 +253,8 @@ def main():
     parser.add_argument('--program', required=True, help='test_differential')
     parser.add_argument('--ops', type=int, default=200, help='requests each time it is open')
     parser.add_argument('--ways', action='store_true', help='the settings of ways.py')
+    parser.add_argument('--iothreads', type=int, default=0, help='loops beside the first; '
+                        'only strategies that serve several')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--disk', type=int, default=10, help='each n-th image on disk, 0: none')
     parser.add_argument('--only', action='append', default=[], help='axis=value,axis=value: '

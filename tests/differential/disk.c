@@ -61,6 +61,8 @@ int disk_open_files(struct disk *d, const struct disk_options *o, struct error *
     if (!ret)
         ret = loop_create(&d->loop, d->env, &d->engine, err);
     if (!ret)
+        ret = iothreads_open(&d->threads, d->loop, &d->engine, o->iothreads, err);
+    if (!ret)
         ret = chain_open(&d->top, o->path, &c, err);
     if (ret < 0)
         disk_close_files(d);
@@ -72,6 +74,8 @@ int disk_open_files(struct disk *d, const struct disk_options *o, struct error *
 int disk_open_image(struct disk *d, const struct disk_options *o, struct error *err)
 {
     struct strategy_options so = {.loop = d->loop,
+                                  .more = d->threads.loop,
+                                  .more_count = d->threads.n,
                                   .engine = &d->engine,
                                   .top = d->top,
                                   .settings = o->settings,
@@ -100,6 +104,7 @@ int disk_close_files(struct disk *d)
 {
     int ret = d->top ? chain_close(d->top) : 0;
 
+    iothreads_close(&d->threads);
     if (d->loop)
         loop_destroy(d->loop);
     co_pool_drain();

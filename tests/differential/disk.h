@@ -9,14 +9,15 @@
 
 #include "core/coroutine/coroutine.h"
 #include "core/image/chain.h"
+#include "harness/iothreads.h"
 #include "strategies/strategy.h"
 
 struct disk_options {
     const char *path,
         *strategy; /* "NAME" in $ASYNCOW_STRATEGY_PATH, or "DIR/NAME.so" */
     const char *settings, *engine, *filters;
-    uint64_t seed; /* of the world */
-    unsigned depth;
+    uint64_t seed;             /* of the world */
+    unsigned depth, iothreads; /* loops beside the first */
     size_t cache;
     uint64_t grow;
     bool direct, through, punch;
@@ -25,6 +26,7 @@ struct disk_options {
 struct disk {
     struct env *env;
     struct loop *loop;
+    struct iothreads threads;
     struct image_node *top;
     void *handle;
     const struct strategy *table;

@@ -93,12 +93,26 @@ static void set_iov(struct load *l, struct load_slot *s, uint64_t len)
     s->req.iovcnt = n;
 }
 
-static struct load_slot *idle_slot(struct load *l)
+static unsigned loops(const struct load *l) { return l->d->threads.n + 1; }
+
+static void lock(struct load *l)
 {
-    if (l->in_flight >= l->in_flight_max)
+    if (loops(l) > 1)
+        env_mutex_lock(l->d->env, &l->lock);
+}
+
+static void unlock(struct load *l)
+{
+    if (loops(l) > 1)
+        env_mutex_unlock(l->d->env, &l->lock);
+}
+
+static struct load_slot *idle_slot(struct load *l, unsigned home)
+{
+    if (l->in_flight_at[home] >= (l->in_flight_max + loops(l) - 1) / loops(l))
         return NULL;
     for (int i = 0; i < LOAD_SLOTS; i++)
-        if (!l->slot[i].busy)
+        if (!l->slot[i].busy && l->slot[i].home == home)
             return &l->slot[i];
     return NULL;
 }
@@ -109,7 +123,9 @@ static void submit(struct load *l, struct load_slot *s)
 {
     s->busy = true;
     s->cancelled = false;
+    s->req.home = s->home;
     l->in_flight++;
+    l->in_flight_at[s->home]++;
     l->d->table->submit(l->d->image, &s->req);
 }
 
@@ -230,9 +246,9 @@ static bool start_one(struct load *l, struct load_slot *s, enum guest_op op,
 
 /* What is read or written is discarded at once, that is flushed, and others write: if
  * the first is slow, its clusters are wanted again before it has ended. */
-static void chase(struct load *l, uint64_t at, uint64_t len)
+static void chase(struct load *l, unsigned home, uint64_t at, uint64_t len)
 {
-    struct load_slot *s = idle_slot(l);
+    struct load_slot *s = idle_slot(l, home);
 
     len += at % l->cluster;
     at -= at % l->cluster;
@@ -243,17 +259,17 @@ static void chase(struct load *l, uint64_t at, uint64_t len)
         s->chases = true;
 }
 
-static void chase_on(struct load *l, enum guest_op ended)
+static void chase_on(struct load *l, unsigned home, enum guest_op ended)
 {
     uint64_t at, len;
-    struct load_slot *s = idle_slot(l);
+    struct load_slot *s = idle_slot(l, home);
 
     if (ended == GUEST_DISCARD) {
         if (s && start_one(l, s, GUEST_FLUSH, 0, 0))
             s->chases = true;
         return;
     }
-    for (int i = 0; i < 4 && s; i++, s = idle_slot(l)) {
+    for (int i = 0; i < 4 && s; i++, s = idle_slot(l, home)) {
         choose_range(l, &at, &len);
         start_one(l, s, GUEST_WRITE, at, len);
     }
@@ -272,7 +288,7 @@ static bool start(struct load *l, struct load_slot *s)
     if (!start_one(l, s, op, at, len))
         return false;
     if ((op == GUEST_READ || op == GUEST_WRITE) && !load_random(l, 7))
-        chase(l, at, len);
+        chase(l, s->home, at, len);
     return true;
 }
 
@@ -327,10 +343,9 @@ static void note_error(struct load *l, const struct load_slot *s, int error)
         l->error = error;
 }
 
-static void done(struct guest_req *req)
+static void ended(struct load *l, struct load_slot *s)
 {
-    struct load_slot *s = (struct load_slot *)req;
-    struct load *l = s->load;
+    struct guest_req *req = &s->req;
     bool ok = req->result == 0;
 
     assert(s->busy);
@@ -338,6 +353,8 @@ static void done(struct guest_req *req)
         note_error(l, s, req->result);
     s->busy = false;
     l->in_flight--;
+    l->in_flight_at[s->home]--;
+    l->ended_whole += req->result != -ECANCELED;
     if (++l->ended % 64 == 0)
         alarm(watched_seconds);
     if (req->op == GUEST_READ)
@@ -349,80 +366,124 @@ static void done(struct guest_req *req)
     if (l->stop || l->started >= l->ops)
         return;
     if (s->chases && ok)
-        chase_on(l, req->op);
+        chase_on(l, s->home, req->op);
     else if (load_random(l, 2))
         start(l, s); /* from where a guest would */
 }
 
+static void done(struct guest_req *req)
+{
+    struct load_slot *s = (struct load_slot *)req;
+
+    lock(s->load);
+    ended(s->load, s);
+    unlock(s->load);
+}
+
 /* ---- many requests ---- */
 
-static void turn(struct load *l)
+static void turn(struct load *l, unsigned home)
 {
-    loop_turn(l->d->loop, true);
+    loop_turn(home ? l->d->threads.loop[home - 1] : l->d->loop, true);
     if (l->after_turn)
         l->after_turn(l);
 }
 
-static void wait_all(struct load *l)
+/* Of one loop, whose thread alone starts and ends any. */
+static void wait_all(struct load *l, unsigned home)
 {
-    while (l->in_flight)
-        turn(l);
+    while (l->in_flight_at[home])
+        turn(l, home);
 }
 
-static void cancel_one(struct load *l)
+static void cancel_one(struct load *l, unsigned home)
 {
     struct load_slot *s = &l->slot[load_random(l, LOAD_SLOTS)];
 
-    if (s->busy && !s->cancelled && !s->adopts) {
+    if (s->home == home && s->busy && !s->cancelled && !s->adopts) {
         s->cancelled = true;
         l->d->table->cancel(l->d->image, &s->req);
     }
 }
 
+static bool one_in(struct load *l, uint64_t n)
+{
+    lock(l);
+    bool yes = !load_random(l, n);
+    unlock(l);
+    return yes;
+}
+
 /* Drained, the image is quiet: what is submitted waits until the end of it. */
 static void drain(struct load *l)
 {
-    bool twice = load_random(l, 2);
+    bool twice = !one_in(l, 2);
 
     l->d->table->drain_begin(l->d->image);
     if (twice)
         l->d->table->drain_begin(l->d->image);
-    unsigned ended = l->ended;
-    struct load_slot *s = idle_slot(l);
+    lock(l);
+    unsigned before = l->ended_whole;
+    struct load_slot *s = idle_slot(l, 0);
     if (s && l->started < l->ops)
         start(l, s);
+    unlock(l);
     if (twice)
         l->d->table->drain_end(l->d->image);
     for (int i = 0; i < 10; i++)
         loop_turn(l->d->loop, false);
-    if (l->ended != ended)
+    lock(l);
+    if (l->ended_whole != before)
         load_fail(l, NULL, "a request ended while drained");
+    unlock(l);
     l->d->table->drain_end(l->d->image);
 }
+
+/* Starts some. false: there have been enough. */
+static bool burst(struct load *l, unsigned home)
+{
+    unsigned n = 1 + (unsigned)load_random(l, l->in_flight_max);
+
+    for (unsigned i = 0; i < n && l->started < l->ops; i++) {
+        struct load_slot *s = idle_slot(l, home);
+        if (s)
+            start(l, s);
+    }
+    if (l->cancels && !load_random(l, 8))
+        cancel_one(l, home);
+    return l->started < l->ops;
+}
+
+/* One loop's part of it; the first one's drains. */
+static void drive(struct load *l, unsigned home)
+{
+    bool more = true;
+
+    while (more) {
+        lock(l);
+        more = burst(l, home);
+        unlock(l);
+        if (l->in_flight_at[home])
+            turn(l, home);
+        if (!home && l->drains && one_in(l, 100))
+            drain(l);
+        if (one_in(l, 100))
+            wait_all(l, home);
+    }
+    wait_all(l, home);
+}
+
+static void drive_there(struct iothread *t, void *opaque) { drive(opaque, t->home); }
 
 void load_run(struct load *l, unsigned ops)
 {
     l->ops = ops;
-    l->started = l->ended = 0;
+    l->started = l->ended = l->ended_whole = 0;
     l->stop = false;
-    while (l->started < l->ops) {
-        unsigned burst = 1 + (unsigned)load_random(l, l->in_flight_max);
-        for (unsigned i = 0; i < burst && l->started < l->ops; i++) {
-            struct load_slot *s = idle_slot(l);
-            if (s)
-                start(l, s);
-        }
-        if (l->cancels && !load_random(l, 8))
-            cancel_one(l);
-        if (l->in_flight)
-            turn(l);
-        if (l->drains && !load_random(l, 100))
-            drain(l);
-        if (!load_random(l, 100))
-            wait_all(l);
-    }
+    iothreads_run(&l->d->threads, drive_there, l);
+    drive(l, 0);
+    iothreads_wait(&l->d->threads);
     l->stop = true;
-    wait_all(l);
 }
 
 /* Every byte, in order, a few at a time. */
@@ -432,7 +493,7 @@ static void read_all(struct load *l, bool adopts)
 
     l->stop = true;
     while (at < l->m.size || l->in_flight) {
-        struct load_slot *s = at < l->m.size ? idle_slot(l) : NULL;
+        struct load_slot *s = at < l->m.size ? idle_slot(l, 0) : NULL;
         if (!s) {
             loop_turn(l->d->loop, true);
             continue;
@@ -459,6 +520,7 @@ void load_adopt_all(struct load *l) { read_all(l, true); }
 void load_init(struct load *l, uint8_t *base, uint64_t size, bool crash)
 {
     model_init(&l->m, base, size, crash);
+    env_mutex_init(&l->lock);
     if (!l->max_len)
         l->max_len = 128 << 10;
     if (!l->in_flight_max)
@@ -474,6 +536,7 @@ void load_free(struct load *l)
 {
     for (int i = 0; i < LOAD_SLOTS; i++)
         free(l->slot[i].mem);
+    env_mutex_destroy(&l->lock);
     model_free(&l->m);
 }
 
@@ -484,6 +547,8 @@ void load_attach(struct load *l, struct disk *d)
     l->d = d;
     l->errors = 0;
     l->error = 0;
+    for (unsigned i = 0; i < LOAD_SLOTS; i++)
+        l->slot[i].home = i % loops(l);
     if (d->size != l->m.size)
         load_fail(l, NULL, "the disk has another size than QEMU says");
     l->cluster = h ? 1ull << h->cluster_bits : SECTOR;

@@ -1,6 +1,7 @@
 /*
  * Random requests of a guest, many in flight, against the model: reads, writes, zeroes,
- * discards, flushes, cancels, drains. What a read returns is checked as it comes.
+ * discards, flushes, cancels, drains. What a read returns is checked as it comes. On a
+ * disk with several loops they start and end on all of them, under a mutex of the load.
  *
  * Whatever must not be ends the process with what was in flight (load_fail).
  */
@@ -20,6 +21,7 @@ struct load_slot {
     uint64_t began;
     uint64_t zero_at, zero_len; /* DISCARD: what reads zeros afterwards */
     uint64_t claim_at, claim_len, writer;
+    unsigned home; /* of the disk's loops */
     bool busy, cancelled, adopts, chases;
 };
 struct load {
@@ -41,6 +43,9 @@ struct load {
     bool discard_vague;   /* raw: zeros or not, as the host pleases */
     bool stop;
     unsigned ops, started, ended, in_flight;
+    unsigned ended_whole;              /* and not cancelled */
+    unsigned in_flight_at[LOAD_SLOTS]; /* by home */
+    struct env_mutex lock;             /* several loops: of all this and the model */
     unsigned
         errors; /* requests that failed since the last load_attach(), cancelled not */
     int error;  /* of the first of them */

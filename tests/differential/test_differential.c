@@ -104,6 +104,8 @@ static void parse(struct run *r, const char *arg, const char **model)
         r->l.fill = *v == '1';
     else if ((v = value(arg, "grow")))
         r->o.grow = strtoull(v, NULL, 0);
+    else if ((v = value(arg, "iothreads"))) /* loops beside the first */
+        r->o.iothreads = (unsigned)atoi(v);
     else if ((v = value(arg, "ops"))) /* each time it is open */
         r->ops = (unsigned)atoi(v);
     else if ((v = value(arg, "seed")))

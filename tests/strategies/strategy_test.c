@@ -82,6 +82,8 @@ void world_open(struct world *w)
         fail_msg("%s", err.msg);
     struct strategy_options so = {
         .loop = w->loop,
+        .more = w->more,
+        .more_count = w->more_count,
         .engine = &w->engine,
         .top = w->top,
         .settings = w->settings,

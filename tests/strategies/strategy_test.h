@@ -40,6 +40,8 @@ struct world {
     unsigned depth;
     bool through, direct;
     uint64_t grow, cache;
+    struct loop *const *more; /* loops that serve it too */
+    unsigned more_count;
     const char *name; /* of the next snapshot operation */
 };
 
