@@ -344,11 +344,8 @@ static int erase(struct writer *w, uint64_t guest, uint64_t end, struct error *e
     return 0;
 }
 
-static int resize_core(struct writer *w, uint64_t size, struct error *err)
+static int resize_error(struct writer *w, int r, uint64_t size, struct error *err)
 {
-    struct qcow2_snapshot s = {.op = QCOW2_RESIZE, .size = size};
-    int r = operate(w, &s);
-
     switch (r) {
     case 0:
         return 0;
@@ -368,6 +365,7 @@ static int resize_core(struct writer *w, uint64_t size, struct error *err)
 
 int writer_resize(struct writer *w, uint64_t size, struct error *err)
 {
+    struct qcow2_snapshot s = {.op = QCOW2_RESIZE, .size = size};
     uint64_t old = w->node->size;
     int r = 0;
 
@@ -375,6 +373,9 @@ int writer_resize(struct writer *w, uint64_t size, struct error *err)
         r = blk_truncate(w->node->file, size);
         return r < 0 ? error_set(err, r, "%s", strerror(-r)) : 0;
     }
+    r = qcow2_resizable(w->q, size); /* before anything is given up for it */
+    if (r < 0)
+        return resize_error(w, r, size, err);
     if (size < old) {
         uint64_t c = qcow2_cluster_size(w->q), whole = (size + c - 1) & ~(c - 1);
         r = erase(w, size, whole < old ? whole : old, err);
@@ -382,7 +383,7 @@ int writer_resize(struct writer *w, uint64_t size, struct error *err)
             r = writer_discard(w, whole, old - whole, err);
     }
     if (!r)
-        r = resize_core(w, size, err);
+        r = resize_error(w, operate(w, &s), size, err);
     if (!r)
         w->node->size = size;
     return r < 0 || size < old ? r : erase(w, old, size, err);

@@ -237,6 +237,9 @@ void qcow2_snapshot_at(const struct qcow2 *, unsigned i, struct qcow2_snapshot_i
  * first. What was there before, or is in a backing file, shows again when it grows. */
 int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *,
                         struct qcow2_need *) QCOW2_MUST;
+/* Would a resize be refused? 0, -ENOTSUP or -EFBIG: to ask before anything past a new end
+ * is given up. */
+int qcow2_resizable(const struct qcow2 *, uint64_t size);
 /* Gives it up after a NEED (with no I/O of it in flight). The image stays right, though
  * clusters may be leaked, and some that are not shared any more may not say so. */
 void qcow2_snapshot_cancel(struct qcow2 *, struct qcow2_snapshot *);

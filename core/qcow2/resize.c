@@ -7,20 +7,28 @@
 
 #include <stdlib.h>
 
-int resize_larger_l1(struct qcow2 *q, struct qcow2_snapshot *s, struct qcow2_need *need)
-{
-    uint64_t entries = snapshot_entries_for(q, s->size), len;
+static uint64_t l1_bytes(uint64_t entries) { return round_up(entries * 8, SLICE_MAX); }
 
-    (void)need;
+int qcow2_resizable(const struct qcow2 *q, uint64_t size)
+{
+    uint64_t entries = snapshot_entries_for(q, size);
+
     if (q->header.version < 3 && q->header.nb_snapshots)
         return -ENOTSUP;
-    if (entries > QCOW2_MAX_L1_BYTES / 8)
+    if (entries > QCOW2_MAX_L1_BYTES / 8 ||
+        (entries > q->l1.entries && !snapshot_run_fits(q, l1_bytes(entries))))
         return -EFBIG;
-    if (entries <= q->l1.entries)
-        return 0;
-    len = round_up(entries * 8, SLICE_MAX);
-    if (!snapshot_run_fits(q, len))
-        return -EFBIG;
+    return 0;
+}
+
+int resize_larger_l1(struct qcow2 *q, struct qcow2_snapshot *s, struct qcow2_need *need)
+{
+    uint64_t entries = snapshot_entries_for(q, s->size), len = l1_bytes(entries);
+    int ret = qcow2_resizable(q, s->size);
+
+    (void)need;
+    if (ret || entries <= q->l1.entries)
+        return ret;
     if (posix_memalign((void **)&s->buf, SLICE_MAX, len))
         return -ENOMEM;
     memset(s->buf, 0, len);

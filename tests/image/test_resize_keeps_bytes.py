@@ -33,6 +33,7 @@ class Resize(images.ImageTest):
                 was = as_raw(path)
                 if kind["compat"] == "0.10" and kind["snapshot"]:
                     self.refused(path, path, "+1M", why="delete them first")
+                    self.refused(path, "--shrink", path, "-1M", why="delete them first")
                     continue
                 asyncow("resize", path, str(LARGER))
                 self.assertEqual(self.size(path), LARGER)
