@@ -2,15 +2,15 @@
  * Internal snapshots: create, apply, delete. Specification: "Snapshots".
  *
  * Each operation is a list of phases; a phase is repeated until it needs nothing more.
- * No guest change is in flight meanwhile (the gate), reads go on.
+ * No guest change is in flight meanwhile, nor another operation (the gate), reads go on.
  *
- *   create  quiet, sync, see that every refcount of the active tree has room, raise
- *           them and clear COPIED, copy the L1 table, write the new snapshot table,
+ *   create  quiet, list, sync, see that every refcount of the active tree has room,
+ *           raise them and clear COPIED, copy the L1 table, write the new snapshot table,
  *           sync, header, sync, free the old snapshot table
- *   apply   quiet, sync, room, raise the refcounts of the snapshot's tree, write its L1
- *           as a new active one, sync, header, sync, free the old tree
- *   delete  quiet, sync, write the table without it, sync, header, sync, free its tree,
- *           sync until limbo is empty, set COPIED where a refcount fell to 1
+ *   apply   quiet, list, sync, room, raise the refcounts of the snapshot's tree, write
+ *           its L1 as a new active one, sync, header, sync, free the old tree
+ *   delete  quiet, list, sync, write the table without it, sync, header, sync, free its
+ *           tree, sync until limbo is empty, set COPIED where a refcount fell to 1
  *
  * So what the header points at is whole and counted before it does, and nothing is
  * freed while the header on disk still leads to it. A crash leaks clusters, no more.
@@ -48,6 +48,7 @@ void gate_leave(struct qcow2 *q, struct qcow2_ticket *t)
 
 /* ---- phases that all have ---- */
 
+/* Behind the gate: the list, and the operation's place in it, are its own meanwhile. */
 static int phase_load(struct qcow2 *q, struct qcow2_snapshot *s,
                       struct qcow2_need *need)
 {
@@ -336,12 +337,12 @@ static int phase_sync_all(struct qcow2 *q, struct qcow2_snapshot *s,
 typedef int phase_fn(struct qcow2 *, struct qcow2_snapshot *, struct qcow2_need *);
 
 static phase_fn *const create_phases[] = {
-    phase_load,        phase_quiet,       phase_sync,      phase_active_tree,
+    phase_quiet,       phase_load,        phase_sync,      phase_active_tree,
     phase_room,        phase_raise,       phase_l1_shared, snapshot_write_l1,
     phase_build_table, phase_write_table, phase_sync,      phase_header_table,
     phase_sync,        phase_free_table,  phase_sync,      NULL};
-static phase_fn *const apply_phases[] = {phase_load,
-                                         phase_quiet,
+static phase_fn *const apply_phases[] = {phase_quiet,
+                                         phase_load,
                                          phase_sync,
                                          phase_snapshot_tree,
                                          phase_room,
@@ -357,7 +358,7 @@ static phase_fn *const apply_phases[] = {phase_load,
                                          snapshot_set_copied,
                                          phase_sync,
                                          NULL};
-static phase_fn *const delete_phases[] = {phase_load,         phase_quiet,
+static phase_fn *const delete_phases[] = {phase_quiet,        phase_load,
                                           phase_sync,         phase_build_table,
                                           phase_write_table,  phase_sync,
                                           phase_header_table, phase_sync,
