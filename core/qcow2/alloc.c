@@ -66,6 +66,12 @@ uint64_t refcount_index(const struct qcow2 *q, uint64_t cluster)
     return cluster & ((q->slice_size * 8 >> q->order) - 1);
 }
 
+bool is_countable(const struct qcow2 *q, uint64_t offset)
+{
+    uint64_t i = offset >> q->cluster_bits >> q->ref_bits;
+    return i < q->reftable.entries && q->reftable.entry[i];
+}
+
 static int refblock_offset(struct qcow2 *q, uint64_t cluster, uint64_t *offset)
 {
     uint64_t i = cluster >> q->ref_bits;
@@ -74,6 +80,8 @@ static int refblock_offset(struct qcow2 *q, uint64_t cluster, uint64_t *offset)
     *offset = entry;
     if ((entry & (q->cluster - 1)) || entry > QCOW2_MAX_HOST_OFFSET)
         return corrupt(q, "refcount table entry", i, ILLEGAL);
+    if (entry && !is_countable(q, entry))
+        return corrupt(q, "refcount block at offset", entry, UNCOUNTED);
     return 0;
 }
 

@@ -240,6 +240,9 @@ static inline uint64_t l2_entry(const struct qcow2_slice *s, uint64_t i)
 int corrupt(struct qcow2 *, const char *what, uint64_t value, const char *problem);
 
 /* alloc.c */
+/* Some refcount block counts it. A table elsewhere must not be written: the file would
+ * reach wherever an image says. */
+bool is_countable(const struct qcow2 *, uint64_t offset);
 int refcount_slice_get(struct qcow2 *, uint64_t cluster, struct qcow2_slice **,
                        struct qcow2_need *) QCOW2_MUST;
 uint64_t refcount_index(const struct qcow2 *, uint64_t cluster); /* inside its slice */

@@ -361,6 +361,8 @@ int l2_get_for_write(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest,
             return ret;
     }
     offset = (be64toh(q->l1.entry[i]) & QCOW2_OFFSET_MASK) + slice;
+    if (!is_countable(q, offset))
+        return corrupt(q, "L2 table at offset", offset - slice, UNCOUNTED);
     ret = slice_get(q, SLICE_L2, offset, out, need);
     if (ret)
         return ret;
