@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "tests/qcow2/guest.h"
+#include "tests/qcow2/memory.h"
 
 struct fault {
     const char *name;
@@ -60,40 +61,6 @@ static void tell_trial(int sig)
     signal(SIGABRT, SIG_DFL);
     if (sig == SIGALRM)
         abort();
-}
-
-/* ---- allocations ---- */
-
-static struct { /* of the core, while on */
-    bool on, forever;
-    uint64_t n, fail_at, failures;
-} memory;
-
-static bool no_memory(void)
-{
-    if (!memory.on)
-        return false;
-    uint64_t n = ++memory.n;
-    if (!memory.fail_at ||
-        !(n == memory.fail_at || (memory.forever && n > memory.fail_at)))
-        return false;
-    memory.failures++;
-    errno = ENOMEM;
-    return true;
-}
-
-void *__wrap_malloc(size_t);
-void *__wrap_calloc(size_t, size_t);
-void *__wrap_realloc(void *, size_t);
-int __wrap_posix_memalign(void **, size_t, size_t);
-int __real_posix_memalign(void **, size_t, size_t);
-
-void *__wrap_malloc(size_t n) { return no_memory() ? NULL : malloc(n); }
-void *__wrap_calloc(size_t n, size_t m) { return no_memory() ? NULL : calloc(n, m); }
-void *__wrap_realloc(void *p, size_t n) { return no_memory() ? NULL : realloc(p, n); }
-int __wrap_posix_memalign(void **p, size_t align, size_t n)
-{
-    return no_memory() ? ENOMEM : __real_posix_memalign(p, align, n);
 }
 
 /* ---- the workload ---- */

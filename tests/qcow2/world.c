@@ -582,22 +582,45 @@ int guest_flush(struct task *t)
     return ret;
 }
 
-int guest_snapshot(struct task *t, enum qcow2_snapshot_op op, const char *name)
+static int operate(struct task *t, struct qcow2_snapshot *s)
 {
-    struct qcow2_snapshot s = {.op = op, .name = name, .date_sec = 1};
     struct qcow2_need need;
     int ret;
     do {
-        ret = VERB(t, qcow2_snapshot_step(t->w->q, &s, &need));
+        ret = VERB(t, qcow2_snapshot_step(t->w->q, s, &need));
         if (ret > 0) {
             ret = owed(t, ret, &need);
             if (ret)
-                qcow2_snapshot_cancel(t->w->q, &s);
+                qcow2_snapshot_cancel(t->w->q, s);
             else
-                s.tables_left = 1;
+                s->tables_left = 1;
         }
         world_wake(t->w);
         world_pause(t);
-    } while (!ret && s.tables_left);
+    } while (!ret && s->tables_left);
+    return ret;
+}
+
+int guest_snapshot(struct task *t, enum qcow2_snapshot_op op, const char *name)
+{
+    struct qcow2_snapshot s = {.op = op, .name = name, .date_sec = 1};
+    return operate(t, &s);
+}
+
+int guest_resize(struct task *t, uint64_t size)
+{
+    struct qcow2_snapshot s = {.op = QCOW2_RESIZE, .size = size};
+    return operate(t, &s);
+}
+
+int guest_list(struct task *t)
+{
+    struct qcow2_need need;
+    int ret;
+    while ((ret = VERB(t, qcow2_snapshot_load(t->w->q, &need))) > 0) {
+        ret = owed(t, ret, &need);
+        if (ret)
+            break;
+    }
     return ret;
 }

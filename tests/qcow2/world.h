@@ -80,5 +80,7 @@ int guest_zero(struct task *, uint64_t offset, uint64_t len);
 int guest_discard(struct task *, uint64_t offset, uint64_t len);
 int guest_flush(struct task *);
 int guest_snapshot(struct task *, enum qcow2_snapshot_op, const char *name);
+int guest_resize(struct task *, uint64_t size);
+int guest_list(struct task *); /* loads the list of snapshots */
 
 #endif
