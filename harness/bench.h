@@ -49,8 +49,12 @@ int bench_calls(const struct bench_cell *, struct bench_cost *, struct error *);
 /* fio's name of the engine, or NULL: it has none. */
 const char *bench_fio_engine(const char *engine);
 bool bench_fio_there(void);
-/* The same job under fio: nanoseconds a request. batched: submits and reaps as many at
- * a time as there are; else one by one, as it comes. Only existing files. */
-int bench_fio(const struct bench_cell *, bool batched, double *ns, struct error *);
+/* One by one; submitting and reaping as many at a time as there are; and so with the
+ * file and its memory registered, whatever our engine is set to. */
+enum bench_fio_how { FIO_AS_IT_COMES, FIO_BATCHED, FIO_REGISTERED, FIO_HOWS };
+bool bench_fio_registers(const struct bench_cell *); /* can it? */
+/* The same job under fio: nanoseconds a request. Only existing files. */
+int bench_fio(const struct bench_cell *, enum bench_fio_how, double *ns,
+              struct error *);
 
 #endif

@@ -36,6 +36,11 @@ bool bench_fio_there(void)
     return pclose(f) == 0 && !strncmp(line, "fio-", 4);
 }
 
+static void add(char *command, size_t size, const char *what)
+{
+    strncat(command, what, size - strlen(command) - 1);
+}
+
 /* Settings of ours that fio has too. */
 static void add_settings(char *command, size_t size, const char *engine)
 {
@@ -47,7 +52,7 @@ static void add_settings(char *command, size_t size, const char *engine)
 
     for (unsigned i = 0; i < sizeof(same) / sizeof(same[0]); i++)
         if (strstr(engine, same[i].ours))
-            strncat(command, same[i].fio, size - strlen(command) - 1);
+            add(command, size, same[i].fio);
 }
 
 /* It may say something before its report. */
@@ -71,15 +76,10 @@ static int read_iops(FILE *f, double *iops)
     return *iops > 0 ? 0 : -EIO;
 }
 
-int bench_fio(const struct bench_cell *c, bool batched, double *ns, struct error *err)
+/* No clock read per request, no map of blocks, one job. */
+static void begin_command(char *command, size_t size, const struct bench_cell *c)
 {
-    char command[1200];
-    double iops;
-    FILE *f;
-    int ret;
-
-    /* At its best: no clock read per request, no map of blocks, one job. */
-    snprintf(command, sizeof(command),
+    snprintf(command, size,
              "exec fio --name=asyncow --filename='%s' --ioengine=%s --rw=%s --bs=%llu "
              "--iodepth=%u --direct=%d --size=%llu --time_based --runtime=%lluus "
              "--norandommap --randrepeat=1 --gtod_reduce=1 "
@@ -88,14 +88,14 @@ int bench_fio(const struct bench_cell *c, bool batched, double *ns, struct error
              c->write ? "randwrite" : "randread", (unsigned long long)c->bs,
              c->loop.depth, c->direct, (unsigned long long)c->size,
              (unsigned long long)c->time_ns / 1000);
-    if (batched)
-        snprintf(command + strlen(command), sizeof(command) - strlen(command),
-                 " --iodepth_batch_submit=%u --iodepth_batch_complete_min=1 "
-                 "--iodepth_batch_complete_max=%u",
-                 c->loop.depth, c->loop.depth);
-    add_settings(command, sizeof(command), c->loop.engine);
-    strncat(command, " 2>/dev/null", sizeof(command) - strlen(command) - 1);
-    f = popen(command, "re");
+}
+
+static int run_fio(const char *command, double *ns, struct error *err)
+{
+    FILE *f = popen(command, "re");
+    double iops;
+    int ret;
+
     if (!f)
         return error_set(err, -errno, "fio: %s", strerror(errno));
     ret = read_iops(f, &iops);
@@ -103,4 +103,29 @@ int bench_fio(const struct bench_cell *c, bool batched, double *ns, struct error
         return error_set(err, -EIO, "fio said nothing useful to: %s", command);
     *ns = 1e9 / iops;
     return 0;
+}
+
+int bench_fio(const struct bench_cell *c, enum bench_fio_how how, double *ns,
+              struct error *err)
+{
+    char command[1200];
+
+    begin_command(command, sizeof(command), c);
+    if (how != FIO_AS_IT_COMES)
+        snprintf(command + strlen(command), sizeof(command) - strlen(command),
+                 " --iodepth_batch_submit=%u --iodepth_batch_complete_min=1 "
+                 "--iodepth_batch_complete_max=%u",
+                 c->loop.depth, c->loop.depth);
+    if (how == FIO_REGISTERED)
+        add(command, sizeof(command), " --registerfiles --fixedbufs");
+    else
+        add_settings(command, sizeof(command), c->loop.engine);
+    add(command, sizeof(command), " 2>/dev/null");
+    return run_fio(command, ns, err);
+}
+
+bool bench_fio_registers(const struct bench_cell *c)
+{
+    return !strcmp(bench_fio_engine(c->loop.engine), "io_uring") &&
+           !strstr(c->loop.engine, "sqpoll=");
 }

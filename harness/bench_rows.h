@@ -2,8 +2,8 @@
  * Rows of `asyncow microbench engine`: a cell's trials, as a line of the table or as
  * JSON.
  *
- * Trials are interleaved: each round measures ours, then fio as it comes, then fio
- * batched, so that what the machine does meanwhile falls on all.
+ * Trials are interleaved: each round measures ours, then fio each way, so that what the
+ * machine does meanwhile falls on all.
  */
 #ifndef HARNESS_BENCH_ROWS_H
 #define HARNESS_BENCH_ROWS_H
@@ -23,9 +23,9 @@ struct bench_row {
     struct bench_cell cell;
     struct bench_cost cost; /* of what isn't repeated */
     double ns[BENCH_TRIALS_MAX], cpu_ns[BENCH_TRIALS_MAX];
-    double fio[2][BENCH_TRIALS_MAX]; /* as it comes, batched */
-    bool has_fio;
-    char error[200]; /* why there is no row; "" */
+    double fio[FIO_HOWS][BENCH_TRIALS_MAX];
+    bool has_fio, has_registered; /* the last of fio's ways */
+    char error[200];              /* why there is no row; "" */
 };
 
 extern const char *const bench_state_names[]; /* by enum bench_state */

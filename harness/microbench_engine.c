@@ -154,9 +154,13 @@ static void help(void)
         "the\n"
         "loop, and that as a share of the time until the batch is done; 1 is "
         "synchronous.\n"
-        "fio us, batched: fio as it comes, and submitting and reaping as many at a "
-        "time as\n"
-        "there are; x fio: our throughput to that of the better one.\n");
+        "fio us, batched, registered: fio as it comes; submitting and reaping as many "
+        "at a\n"
+        "time as there are; and so with io_uring's files and memory registered. x fio: "
+        "our\n"
+        "throughput to that of the best. On tmpfs io_uring hands to a kernel thread "
+        "what was\n"
+        "not opened with O_NONBLOCK; we open it so, and fio can't be told to.\n");
 }
 
 /* Splits value at spaces and commas between words. A comma is a separator only where no

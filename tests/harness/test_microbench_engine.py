@@ -66,6 +66,11 @@ class MicrobenchEngine(unittest.TestCase):
         for r in self.run_json('--engine=linux-aio io_uring threads', '--depth=8',
                                '--direct=1', '--calls=0', '--time=50ms'):
             self.assertEqual('times_fio' in r, r['engine'] != 'threads', r)
+            if 'fio_registered_ns_per_request' in r:  # as locked memory allows
+                self.assertEqual(r['engine'], 'io_uring')
+                best = min(r[f'fio_{how}ns_per_request'] for how in
+                           ('', 'batched_', 'registered_'))
+                self.assertAlmostEqual(r['times_fio'], best / r['ns_per_request'], places=3)
             if 'times_fio' in r:
                 self.assertGreater(r['fio_ns_per_request'], 0)
                 self.assertGreater(r['fio_batched_ns_per_request'], 0)
