@@ -55,6 +55,21 @@ class Loops(OnImages):
         for loop in self.verified('--engine=sync').values():
             self.assertEqual((loop['inlined'], loop['inline_declined']), (0, 0))
 
+    def test_no_stack_is_deep_enough_for_all_inside_one_another(self):
+        # What qemu-img 10.2.2 bench -w -d 1 -s 65536 -S 65536 dies of on a fresh image with
+        # native AIO: each write completes inside its submission and submits the next one.
+        fresh = self.path('fresh.qcow2')
+        asyncow('img', 'create', '-q', '-f', 'qcow2', fresh, '64M')
+        for engine in ('linux-aio', 'sync'):
+            report = run_json('--image', fresh, '--copy', '--strategy', ','.join(FOUR),
+                              '--trials=1', '--engine', engine, '--completion=inline',
+                              '--rw=write', '--bs=64k', '--iodepth=1', '--zero_buffers')
+            for job in report['jobs']:
+                self.assertEqual(job['write']['total_ios'], 1024)
+                self.assertLessEqual(job['loop']['inline_deepest'], 8)
+            by_name = {job['strategy']: job['loop'] for job in report['jobs']}
+            self.assertGreater(by_name['callbacks']['inlined'], 512, engine)
+
     def test_waiters(self):
         for waiter in ('select', 'blind'):
             self.verified('--engine=threads', '--waiter', waiter, '--waiter-us=100')
