@@ -1,0 +1,148 @@
+/*
+ * A submission that is refused for now (EAGAIN), or taken in part, waits and goes on:
+ * every request is done once, in any engine that the kernel or a library can refuse.
+ *
+ * The calls that submit are this program's own here; every so often they take nothing,
+ * or only the first of what they are given.
+ */
+#include <dlfcn.h>
+#include <libaio.h>
+#include <liburing.h>
+
+#include "core/block/loop_int.h"
+#include "tests/block/block_test.h"
+
+enum { MANY = 100, BLOCK = 512 };
+
+static bool refusing;
+static unsigned calls, refused;
+
+static void *real(const char *name)
+{
+    void *fn = dlsym(RTLD_NEXT, name);
+
+    assert_non_null(fn);
+    return fn;
+}
+
+/* Twice in three times. */
+static bool refuse(void)
+{
+    bool no = refusing && calls++ % 3 != 2;
+
+    refused += no;
+    return no;
+}
+
+int io_submit(io_context_t ctx, long n, struct iocb **iocbs)
+{
+    static int (*fn)(io_context_t, long, struct iocb **);
+
+    if (!fn)
+        fn = (int (*)(io_context_t, long, struct iocb **))real("io_submit");
+    if (refuse())
+        return -EAGAIN;
+    return fn(ctx, refusing && n > 1 ? n / 2 : n, iocbs);
+}
+
+int io_uring_submit(struct io_uring *ring)
+{
+    static int (*fn)(struct io_uring *);
+
+    if (!fn)
+        fn = (int (*)(struct io_uring *))real("io_uring_submit");
+    return refuse() ? -EAGAIN : fn(ring);
+}
+
+int io_uring_submit_and_wait(struct io_uring *ring, unsigned n)
+{
+    static int (*fn)(struct io_uring *, unsigned);
+
+    if (!fn)
+        fn = (int (*)(struct io_uring *, unsigned))real("io_uring_submit_and_wait");
+    return refuse() ? -EBUSY : fn(ring, n);
+}
+
+/* Those of aio.h, whose names clash with ours. */
+struct aiocb64;
+#define REFUSING(name)                                                                 \
+    int name(struct aiocb64 *);                                                        \
+    int name(struct aiocb64 *cb)                                                       \
+    {                                                                                  \
+        static int (*fn)(struct aiocb64 *);                                            \
+                                                                                       \
+        if (!fn)                                                                       \
+            fn = (int (*)(struct aiocb64 *))real(#name);                               \
+        if (!refuse())                                                                 \
+            return fn(cb);                                                             \
+        errno = EAGAIN;                                                                \
+        return -1;                                                                     \
+    }
+REFUSING(aio_read64)
+REFUSING(aio_write64)
+
+static struct aio aios[MANY];
+static struct iovec iovs[MANY];
+static char memory[MANY][BLOCK];
+static unsigned done;
+
+static void ended(struct aio *aio)
+{
+    assert_int_equal(aio->result, 0);
+    done++;
+}
+
+static void run_many(struct loop *loop, struct blk_file *file, enum aio_op op)
+{
+    done = 0;
+    for (unsigned i = 0; i < MANY; i++) {
+        iovs[i] = (struct iovec){memory[i], BLOCK};
+        aios[i] = (struct aio){.op = op,
+                               .file = file,
+                               .offset = (uint64_t)i * BLOCK,
+                               .len = BLOCK,
+                               .iov = &iovs[i],
+                               .iovcnt = 1,
+                               .done = ended};
+        aio_submit(loop, &aios[i]);
+    }
+    while (done < MANY)
+        loop_turn(loop, true);
+    assert_int_equal(loop->pending, 0);
+}
+
+static void what_is_refused_goes_on(void **state)
+{
+    static const char *const engines[] = {"linux-aio", "io_uring",
+                                          "io_uring:taskrun=now", "posix-aio",
+                                          "posix-aio:completion=poll"};
+
+    (void)state;
+    for (unsigned e = 0; e < sizeof(engines) / sizeof(engines[0]); e++) {
+        for (unsigned depth = 1; depth <= 16; depth *= 16) {
+            struct blk_file *file = test_open(test_path("refused"), false, true, NULL);
+            struct loop *loop = test_loop(engines[e], depth);
+
+            for (unsigned i = 0; i < MANY; i++)
+                memset(memory[i], (int)i + 1, BLOCK);
+            calls = refused = 0;
+            refusing = true;
+            run_many(loop, file, AIO_WRITE);
+            memset(memory, 0, sizeof(memory));
+            run_many(loop, file, AIO_READ);
+            refusing = false;
+            assert_true(refused > 2);
+            for (unsigned i = 0; i < MANY; i++)
+                assert_int_equal((unsigned char)memory[i][BLOCK - 1], i + 1);
+            loop_destroy(loop);
+            MUST(blk_close(file));
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_refused_goes_on)};
+
+    return cmocka_run_group_tests(tests, test_begin, test_end);
+}
