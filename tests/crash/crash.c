@@ -331,8 +331,10 @@ static void build(struct crash *c)
 
 _Noreturn static void fail(struct crash *c)
 {
-    fprintf(stderr, "crash point %" PRIu64 ": of these on top of what was flushed:\n",
-            c->tally->points);
+    fprintf(stderr,
+            "crash point %" PRIu64 ", after %" PRIu64
+            " looks: of these on top of what was flushed:\n",
+            c->tally->points, c->tally->looks);
     for (unsigned i = 0; i < c->n; i++) {
         static const char *const names[] = {"write", "zero", "punch", "grow", "cut"};
         const struct op *o = &c->op[i];
