@@ -93,6 +93,49 @@ static json_t *ways_json(const struct strategy_way *w)
     return ways;
 }
 
+/* Why one event loop only, under these settings; NULL: several. */
+static const char *one_loop(const struct strategy *t, const char *settings)
+{
+    return t->one_loop ? t->one_loop(settings)
+                       : "it doesn't say that it serves several";
+}
+
+/* The i-th way, from 0, that has one where the module as it comes has several. */
+static const struct strategy_way *way_with_one(const struct strategy *t, unsigned i)
+{
+    for (const struct strategy_way *w = t->ways; w && w->name; w++)
+        if (!one_loop(t, "") && one_loop(t, w->name) && i-- == 0)
+            return w;
+    return NULL;
+}
+
+static json_t *loops_json(const struct strategy *t)
+{
+    const char *why = one_loop(t, "");
+    const struct strategy_way *w;
+    json_t *o = json_object(), *except = json_object();
+
+    json_object_set_new(o, "several", json_boolean(!why));
+    json_object_set_new(o, "why", json_string(why ? why : ""));
+    for (unsigned i = 0; (w = way_with_one(t, i)); i++)
+        json_object_set_new(except, w->name, json_string(one_loop(t, w->name)));
+    json_object_set_new(o, "except", except);
+    return o;
+}
+
+static void print_loops(const struct strategy *t)
+{
+    const char *why = one_loop(t, "");
+    const struct strategy_way *w;
+
+    if (why)
+        printf("    event loops: one: %s\n", why);
+    else
+        printf("    event loops: several (--iothreads)\n");
+    for (unsigned i = 0; (w = way_with_one(t, i)); i++)
+        printf("    with %s one: %s\n", w->name, one_loop(t, w->name));
+}
+
 static json_t *strategy_entry(const struct module *m)
 {
     json_t *o = json_object();
@@ -103,6 +146,7 @@ static json_t *strategy_entry(const struct module *m)
     json_object_set_new(o, "abi", json_integer(m->table->abi));
     json_object_set_new(o, "settings", settings_json(m->table->settings));
     json_object_set_new(o, "ways", ways_json(m->table->ways));
+    json_object_set_new(o, "iothreads", loops_json(m->table));
     return o;
 }
 
@@ -125,6 +169,7 @@ static void print_strategy(const struct strategy *t)
     for (; w && w->name; w++)
         if (!*w->name)
             printf("    %-22s %-14s %s\n", "as it comes", w->claims, w->help);
+    print_loops(t);
     for (const struct setting *s = t->settings; s && s->name; s++)
         print_setting(s, t->ways);
 }
@@ -143,7 +188,8 @@ int cmd_strategies(int argc, char **argv)
             "Lists the strategy modules found in $ASYNCOW_STRATEGY_PATH, beside the\n"
             "program and where modules are installed, with their settings, each as\n"
             "name=values (default), and a line for each way to run them: its name,\n"
-            "which claims of docs/claims.md it serves, and what it is.\n");
+            "which claims of docs/claims.md it serves, and what it is; and whether\n"
+            "several event loops can serve an image together, or why not.\n");
     } else if (!ret && module_list_parse(&list, a.word ? a.word : "all", &err) < 0) {
         fprintf(stderr, "asyncow strategies: %s\n", err.msg);
         ret = CMD_FAILED;

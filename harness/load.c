@@ -101,6 +101,12 @@ static int run_under_global_mutex(struct load *l)
     return 0;
 }
 
+/* Of n requests, those that are this loop's to make. */
+static uint64_t share(const struct load *l, uint64_t n)
+{
+    return n == UINT64_MAX ? n : n / l->o.homes + (l->o.home < n % l->o.homes);
+}
+
 int load_run(struct load *l, struct load_result *res)
 {
     const struct job *j = l->o.job;
@@ -108,7 +114,7 @@ int load_run(struct load *l, struct load_result *res)
 
     l->res = res;
     l->check = l->verifying && !(j->rw.write || j->rw.trim);
-    l->left = l->work.requests;
+    l->left = share(l, l->work.requests);
     if (l->o.goal)
         *l->o.goal = j->time_based ? 0 : l->left;
     l->timed = j->runtime_ns > 0;
@@ -132,11 +138,16 @@ int load_run(struct load *l, struct load_result *res)
     if (!l->measuring) /* all was over before the ramp was */
         load_start_measuring(l, env_now_ns(l->env));
     l->timed = false;
-    if (j->end_fsync && !res->error && !res->interrupted) {
+    return res->error;
+}
+
+int load_run_end(struct load *l)
+{
+    if (l->o.job->end_fsync && !l->res->error && !l->res->interrupted) {
         l->left = 1;
         turn_until_idle(l, 1, load_next_last_flush);
     }
-    return res->error;
+    return l->res->error;
 }
 
 /* verify_only: what load_run would have written, without writing it. */
@@ -160,6 +171,7 @@ int load_verify(struct load *l, struct load_result *res)
     l->res = res;
     l->check = true;
     l->block = 0;
+    l->failed = false; /* what ended the load doesn't end this */
     if (l->o.job->verify_only)
         replay(l);
     if (l->o.goal)

@@ -6,7 +6,8 @@
  * time as the guest sees it, queueing in the strategy included. A new request goes down
  * from done() of the old one, through the strategy's own submit.
  *
- * For the thread that owns the loop. Works the same in virtual time.
+ * For the thread that owns the loop. Works the same in virtual time. Of an image with
+ * several loops each has a load of its own, and they share what `lead` is for: lanes.h.
  */
 #ifndef HARNESS_LOAD_H
 #define HARNESS_LOAD_H
@@ -32,6 +33,8 @@ struct load_result {            /* of the measured part: after ramp_time */
 };
 struct load_options {
     struct loop *loop;
+    unsigned home, homes; /* which of how many loops of the image that is; 0, 1 */
+    struct load *lead;    /* home 0's, which the others share; its own: NULL */
     const struct strategy *strategy;
     struct strategy_image *image;
     const struct job *job;
@@ -47,8 +50,11 @@ struct load_options {
 struct load;
 int load_create(struct load **, const struct load_options *, struct error *);
 void load_destroy(struct load *);
-/* Runs the job, returns when all is done. 0, or the first request's error. */
+/* Runs the job, or this loop's share of it; returns when all is done. 0, or the first
+ * request's error. */
 int load_run(struct load *, struct load_result *);
+/* After all shares: end_fsync. */
+int load_run_end(struct load *);
 /* Reads back what load_run (or, with verify_only, its double) wrote. 0; -EILSEQ: bad
  * blocks, see the result; or a read's error. res gets the reads' latencies. */
 int load_verify(struct load *, struct load_result *res);

@@ -4,6 +4,8 @@
  */
 #ifndef HARNESS_LOAD_INT_H
 #define HARNESS_LOAD_INT_H
+#include <stdatomic.h>
+
 #include "harness/guestq.h"
 #include "harness/iolog.h"
 #include "harness/load.h"
@@ -31,6 +33,8 @@ struct load {
     unsigned slots, inflight, thinking;
     struct guestq *queue; /* the simulated guest's elevator; else NULL */
     char *memory;
+    struct load *lead; /* home 0's, or itself */
+    unsigned skip;     /* requests of the workload that are other loops' */
 
     /* next request: what sort of thing comes, given the phase */
     bool (*next)(struct load *, struct slot *);
@@ -44,12 +48,14 @@ struct load {
     struct { /* --snapshot-every */
         struct guest_req req;
         char name[24];
-        uint64_t start_ns, end_ns; /* of the last one */
-        uint64_t due_ns, due;      /* the next one's, in requests if not in time */
+        uint64_t start_ns;
+        uint64_t due_ns, due; /* the next one's, in requests if not in time */
         unsigned made;
-        bool busy;
+        /* The lead's; all loops look. */
+        _Atomic uint64_t end_ns; /* of the last one */
+        atomic_bool busy;
+        _Atomic uint64_t completed; /* guest requests, of all loops */
     } snap;
-    uint64_t completed;
 
     struct vcpu *vcpu; /* --global-mutex: it submits and completes; else NULL */
     unsigned start_depth;
@@ -63,8 +69,24 @@ struct load {
 
     bool verifying; /* headers in what is written */
     bool check;     /* reads are compared */
+    /* The lead's, of all loops. */
     struct verify verify;
+    struct env_mutex verify_lock; /* for several */
+    atomic_bool failed;           /* a request, on one of several: none is begun */
 };
+
+/* Around what touches lead->verify. */
+static inline struct verify *load_verify_begin(struct load *l)
+{
+    if (l->o.homes > 1)
+        env_mutex_lock(l->env, &l->lead->verify_lock);
+    return &l->lead->verify;
+}
+static inline void load_verify_end(struct load *l)
+{
+    if (l->o.homes > 1)
+        env_mutex_unlock(l->env, &l->lead->verify_lock);
+}
 
 /* load_request.c */
 void load_submit(struct load *, struct slot *);

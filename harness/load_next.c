@@ -12,11 +12,21 @@ struct stamp {
 static void fill(struct load *l, struct slot *s)
 {
     if (l->verifying) {
-        verify_write_begin(&l->verify, s->req.offset, s->write.iov_base);
+        verify_write_begin(load_verify_begin(l), s->req.offset, s->write.iov_base);
+        load_verify_end(l);
     } else if (!l->o.job->zero_buffers) {
         struct stamp stamp = {s->req.offset, ++l->sequence};
         memcpy(s->write.iov_base, &stamp, s->req.len < 16 ? s->req.len : 16);
     }
+}
+
+/* The next that is this loop's: of several, each makes every so manyth. */
+static enum load_dir draw(struct load *l, uint64_t *offset)
+{
+    for (unsigned others = l->skip; others; others--)
+        workload_next(&l->work, offset);
+    l->skip = l->o.homes - 1;
+    return workload_next(&l->work, offset);
 }
 
 bool load_next_of_workload(struct load *l, struct slot *s)
@@ -31,13 +41,14 @@ bool load_next_of_workload(struct load *l, struct slot *s)
         return false;
     l->left--;
     l->work.stream = s->stream;
-    s->dir = workload_next(&l->work, &s->req.offset);
+    s->dir = draw(l, &s->req.offset);
     s->req.len = l->work.bs;
     if (s->dir == LOAD_WRITE) {
         l->written++;
         fill(l, s);
     } else if (s->dir == LOAD_TRIM && l->verifying) {
-        verify_trim_begin(&l->verify, s->req.offset);
+        verify_trim_begin(load_verify_begin(l), s->req.offset);
+        load_verify_end(l);
     }
     return true;
 }

@@ -30,6 +30,7 @@ static void stop(struct load *l, int error, const struct slot *s)
     static const char *const name[LOAD_DIRS] = {"read", "write", "discard", "flush"};
 
     l->stopped = true;
+    atomic_store(&l->lead->failed, true);
     if (!error || l->res->error)
         return;
     l->res->error = error;
@@ -50,8 +51,9 @@ void load_snapshot_due(struct load *l, uint64_t now)
     const struct job *j = l->o.job;
 
     l->snap.due_ns = j->snapshot_every.ns ? now + j->snapshot_every.ns : UINT64_MAX;
-    l->snap.due = j->snapshot_every.requests ? l->completed + j->snapshot_every.requests
-                                             : UINT64_MAX;
+    l->snap.due = j->snapshot_every.requests
+                      ? l->snap.completed + j->snapshot_every.requests
+                      : UINT64_MAX;
 }
 
 static void snap_submit(struct load *l, enum guest_op op, unsigned number, uint64_t now)
@@ -77,6 +79,7 @@ void load_snapshot_done(struct guest_req *r)
     l->snap.end_ns = now;
     if (r->result < 0) {
         l->stopped = true;
+        atomic_store(&l->lead->failed, true);
         if (!l->res->error) {
             l->res->error = r->result;
             snprintf(l->res->error_text, sizeof(l->res->error_text),
@@ -96,11 +99,13 @@ void load_snapshot_done(struct guest_req *r)
 /* A request has ended: was a snapshot in its way, and is the next one due? */
 static void snap_look(struct load *l, const struct slot *s, uint64_t now)
 {
-    l->completed++;
-    if (l->snap.busy || s->start_ns < l->snap.end_ns)
+    struct load *lead = l->lead;
+
+    uint64_t completed = atomic_fetch_add(&lead->snap.completed, 1) + 1;
+    if (lead->snap.busy || s->start_ns < lead->snap.end_ns)
         hist_add(&l->res->during, now - s->start_ns);
-    if (!l->snap.busy && !l->stopped &&
-        (now >= l->snap.due_ns || l->completed >= l->snap.due))
+    if (l == lead && !l->snap.busy && !l->stopped &&
+        (now >= l->snap.due_ns || completed >= l->snap.due))
         snap_submit(l, GUEST_SNAPSHOT_CREATE, l->snap.made, now);
 }
 
@@ -121,8 +126,10 @@ __attribute__((noinline)) void load_start_measuring(struct load *l, uint64_t now
 
 static void check_read(struct load *l, struct slot *s)
 {
-    if (!verify_check(&l->verify, s->req.offset, s->read.iov_base) &&
-        l->o.job->verify_fatal)
+    bool good = verify_check(load_verify_begin(l), s->req.offset, s->read.iov_base);
+
+    load_verify_end(l);
+    if (!good && l->o.job->verify_fatal)
         stop(l, 0, s);
 }
 
@@ -138,8 +145,10 @@ void load_finish(struct load *l, struct guest_req *r)
         hist_add(&l->res->lat[s->dir], now - s->start_ns);
         l->res->bytes[s->dir] += r->len;
     }
-    if (l->verifying && s->dir != LOAD_SYNC && s->dir != LOAD_READ)
-        verify_ended(&l->verify, r->offset);
+    if (l->verifying && s->dir != LOAD_SYNC && s->dir != LOAD_READ) {
+        verify_ended(load_verify_begin(l), r->offset);
+        load_verify_end(l);
+    }
     if (l->check && s->dir == LOAD_READ && r->result >= 0)
         check_read(l, s);
     if (l->o.progress)
@@ -147,6 +156,8 @@ void load_finish(struct load *l, struct guest_req *r)
     if (__builtin_expect(!l->measuring && now >= l->ramp_end_ns, 0))
         load_start_measuring(l, now);
     if (l->timed && now >= l->deadline_ns)
+        l->stopped = true;
+    if (__builtin_expect(l->o.homes > 1, 0) && atomic_load(&l->lead->failed))
         l->stopped = true;
     if (__builtin_expect(l->snapshots, 0))
         snap_look(l, s, now);

@@ -56,10 +56,11 @@ static int guest_queue(struct load *l, struct error *err)
                                .depth = (unsigned)l->o.guest->guest_depth,
                                .slots = l->slots};
 
-    if (l->slots > 1024 || l->o.job->global_mutex)
-        return error_set(err, -EINVAL,
-                         "sim model: guest-queue: does not go with global-mutex or an "
-                         "iodepth above 1024");
+    if (l->slots > 1024 || l->o.job->global_mutex || l->o.homes > 1)
+        return error_set(
+            err, -EINVAL,
+            "sim model: guest-queue: does not go with global-mutex, several "
+            "iothreads or an iodepth above 1024");
     int ret = guestq_create(&l->queue, &o);
     return ret < 0 ? error_set(err, ret, "out of memory") : 0;
 }
@@ -77,7 +78,9 @@ static int set_up(struct load *l, struct error *err)
     l->replay.timer.fn = load_replay_due;
     l->verifying = j->verify != VERIFY_NONE;
     l->flush_every = j->fsync ? j->fsync : j->fdatasync;
-    l->slots = (unsigned)j->iodepth;
+    l->slots = (unsigned)j->iodepth / l->o.homes +
+               (l->o.home < (unsigned)j->iodepth % l->o.homes);
+    l->skip = l->o.home;
     l->slot = calloc(l->slots, sizeof(*l->slot));
     if (!l->slot)
         return error_set(err, -ENOMEM, "out of memory");
@@ -87,11 +90,12 @@ static int set_up(struct load *l, struct error *err)
         l->slot[i].stream = i % (unsigned)j->streams;
         l->slot[i].think.fn = load_thought;
         l->slot[i].req.done = load_done;
+        l->slot[i].req.home = l->o.home;
     }
     if (j->verify_only && l->work.requests == UINT64_MAX)
         return error_set(err, -EINVAL,
                          "verify_only: a time_based job cannot be repeated");
-    if (l->verifying) {
+    if (l->verifying && l == l->lead) {
         bool table = j->rw.write || j->rw.trim;
         ret = verify_init(&l->verify, l->work.start, l->work.bs, l->work.blocks,
                           l->o.seed, table, err);
@@ -111,6 +115,8 @@ int load_create(struct load **out, const struct load_options *o, struct error *e
         return error_set(err, -ENOMEM, "out of memory");
     l->o = *o;
     l->env = loop_env(o->loop);
+    l->lead = o->lead ? o->lead : l;
+    env_mutex_init(&l->verify_lock);
     int ret = set_up(l, err);
     if (ret < 0) {
         load_destroy(l);
@@ -126,6 +132,7 @@ void load_destroy(struct load *l)
     guestq_destroy(l->queue);
     workload_free(&l->work);
     verify_destroy(&l->verify);
+    env_mutex_destroy(&l->verify_lock);
     iolog_free(&l->replay.log);
     if (l->memory)
         loop_forget_memory(l->o.loop);

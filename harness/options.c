@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/iothreads.h"
 #include "harness/options_int.h"
 #include "harness/values.h"
 
@@ -40,6 +41,9 @@ const struct option_def option_defs[] = {
      .help = "threads of the engines threads, posix-aio, libuv; 0: their default"},
     {"loop", NULL, CHOICE, AT(loop), .choices = "native|libuv",
      .help = "where the loop sleeps: in the engine's own wait, or in libuv's loop"},
+    {"iothreads", NULL, COUNT, AT(iothreads), 1, IOTHREADS_MAX,
+     .help = "event loops, a thread each, that serve the image together and share "
+             "iodepth; `asyncow strategies` says which can"},
     {"poll-us", NULL, COUNT, AT(poll_us), 0, 1000000,
      .help = "look for completions so long before sleeping, at most; adapts; 0: off"},
     {"completion", NULL, CHOICE, AT(completion), .choices = "bh|inline",
@@ -349,6 +353,7 @@ void job_init(struct job *j)
 {
     *j = (struct job){.bs = 4096,
                       .iodepth = 1,
+                      .iothreads = 1,
                       .loops = 1,
                       .rwmixread = 50,
                       .streams = 1,
@@ -446,6 +451,20 @@ int job_check(const struct job *j, struct error *err)
         return error_set(err, -EINVAL,
                          "read_iolog: its timers are the loop's, so that it doesn't go "
                          "with global-mutex");
+    if (j->iothreads > j->iodepth)
+        return error_set(err, -EINVAL,
+                         "iothreads: %llu loops share the iodepth, and each needs a "
+                         "request; iodepth is %llu",
+                         (unsigned long long)j->iothreads,
+                         (unsigned long long)j->iodepth);
+    if (j->iothreads > 1 &&
+        (j->global_mutex || j->read_iolog || j->verify_only || j->streams > 1))
+        return error_set(err, -EINVAL, "iothreads: does not go with %s",
+                         j->global_mutex  ? "global-mutex, which has one loop"
+                         : j->streams > 1 ? "streams: a process submits on one loop"
+                         : j->read_iolog  ? "read_iolog, whose order is one loop's"
+                                          : "verify_only: which of several loops wrote "
+                                            "first isn't known any more");
     if (j->rw.random && j->rw.skip && j->rw.skip > 1u << 30)
         return error_set(err, -EINVAL, "rw: %s: at most 2^30 requests in a row",
                          j->rw.text);

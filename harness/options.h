@@ -55,6 +55,7 @@ struct job { /* strings are owned; NULL: not given */
     uint64_t replay_order; /* enum iolog_order */
     char *image, *format, *engine, *filters, *sim_model;
     uint64_t loop, completion, waiter; /* indices of their choices */
+    uint64_t iothreads;                /* loops that serve the image */
     uint64_t poll_us, waiter_us, merge;
     uint64_t global_mutex, vcpu_tick_ns; /* enum vcpu_mode */
     uint64_t cache, grow, batch, workers, kb_base;

@@ -58,11 +58,33 @@ static void print_delay(FILE *f, const json_t *report, unsigned job, const char 
                 ios, asked_ns / ios / 1000, realised_ns / ios / 1000);
 }
 
+/* How the requests fell to several loops, in the strategy's first trial. */
+static void print_loops(FILE *f, const json_t *report, unsigned job, const char *spec)
+{
+    const json_t *all = json_object_get(report, "jobs");
+
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *r = json_array_get(all, i);
+        const json_t *loops = json_object_get(r, "iothreads");
+        if (!loops || !samples_match(r, job, spec, false))
+            continue;
+        fprintf(f, "%s: requests by loop:", spec);
+        for (size_t k = 0; k < json_array_size(loops); k++)
+            fprintf(f, " %lld",
+                    (long long)json_integer_value(
+                        json_object_get(json_array_get(loops, k), "total_ios")));
+        fputc('\n', f);
+        return;
+    }
+}
+
 void report_io(FILE *f, const json_t *report, unsigned job,
                const struct module_list *strategies)
 {
     print_choice(f, report, job);
     print_notes(f, report, job);
-    for (unsigned s = 0; s < strategies->n; s++)
+    for (unsigned s = 0; s < strategies->n; s++) {
         print_delay(f, report, job, strategies->spec[s]);
+        print_loops(f, report, job, strategies->spec[s]);
+    }
 }

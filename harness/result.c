@@ -25,10 +25,25 @@ void result_free(struct result *r)
 {
     if (!r)
         return;
+    for (unsigned i = 0; i < r->lanes; i++)
+        free(r->lane[i].lat);
+    free(r->lane);
     free(r->load);
     free(r->verify_load);
     free(r->stall);
     free(r);
+}
+
+void result_lanes(struct result *r, struct lanes *lanes)
+{
+    if (lanes->n < 2 || !(r->lane = calloc(lanes->n, sizeof(*r->lane))))
+        return;
+    r->lanes = lanes->n;
+    for (unsigned i = 0; i < lanes->n; i++) {
+        struct lane *from = &lanes->lane[i];
+        r->lane[i] = (struct lane_result){.lat = from->lat, .loop = from->loop};
+        from->lat = NULL;
+    }
 }
 
 void counters_since(struct counters *c, const struct counters *then)
@@ -233,6 +248,26 @@ static json_t *loop_json(const struct loop_stats *l)
     return o;
 }
 
+/* One entry a loop. */
+static json_t *lanes_json(const struct result *r, const struct trial *t,
+                          const struct job *j, bool bins)
+{
+    json_t *all = json_array();
+
+    for (unsigned i = 0; i < r->lanes; i++) {
+        const struct lane_result *lane = &r->lane[i];
+        json_t *o = json_object();
+        set_count(o, "total_ios", lane->lat->n);
+        json_object_set_new(o, "lat_ns", hist_json(lane->lat, j, bins));
+        if (!t->run->no_manifest_host) {
+            set_count(o, "slept", lane->loop.slept);
+            set_count(o, "polled", lane->loop.polled);
+        }
+        json_array_append_new(all, o);
+    }
+    return all;
+}
+
 static json_t *host_io_json(const struct result *r)
 {
     static const char *const name[AIO_OPS] = {"reads",    "writes", "flushes",
@@ -383,6 +418,8 @@ static void measured(json_t *o, const struct result *r, const struct trial *t,
     json_object_set_new(o, "total", total_json(r->load));
     for (int dir = 0; dir < LOAD_DIRS; dir++)
         json_object_set_new(o, dir_name[dir], dir_json(r->load, dir, j, bins));
+    if (r->lanes)
+        json_object_set_new(o, "iothreads", lanes_json(r, t, j, bins));
     if (job_snapshots(j))
         json_object_set_new(o, "snapshot", snapshot_json(r->load, j, bins));
     if (j->global_mutex)

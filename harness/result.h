@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "core/block/filter.h"
+#include "harness/lanes.h"
 #include "harness/load.h"
 #include "harness/machine.h"
 #include "harness/session.h"
@@ -27,8 +28,15 @@ struct counters {
 /* c becomes what was counted since then (rss_max and flags stay as they are). */
 void counters_since(struct counters *c, const struct counters *then);
 
+struct lane_result { /* of one of several loops */
+    struct hist *lat;
+    struct loop_stats loop;
+};
+
 struct result {
     struct load_result *load, *verify_load;
+    struct lane_result *lane; /* lanes of them; NULL: one loop */
+    unsigned lanes;
     struct stall *stall;
     struct counters counters;
     struct verify verify;
@@ -43,6 +51,8 @@ struct result {
 };
 struct result *result_new(void); /* NULL: out of memory */
 void result_free(struct result *);
+/* Takes what each loop did, if there are several. */
+void result_lanes(struct result *, struct lanes *);
 /* error: 0 or the job's, described by err. */
 json_t *result_json(const struct result *, const struct trial *, const struct job *,
                     int error, const struct error *err);

@@ -229,7 +229,26 @@ static int look_at_image(struct run *r, struct job *j, struct error *err)
     return pick_engine(r, j, err);
 }
 
-/* That they exist, and their settings. */
+/* Several loops, and a strategy that serves one? */
+static int check_loops(struct run *r, const struct module *m, struct error *err)
+{
+    const char *why = "it doesn't say that it serves several";
+
+    if (m->table->one_loop)
+        why = m->table->one_loop(m->settings);
+    for (unsigned i = 0; i < r->jobs.n && why; i++) {
+        const struct job *j = &r->jobs.job[i];
+        if (j->iothreads < 2)
+            continue;
+        return error_set(err, -ENOTSUP,
+                         "%s: iothreads=%llu: strategy %s has one event loop only: %s. "
+                         "`asyncow strategies` says which have several",
+                         j->name, (unsigned long long)j->iothreads, m->spec, why);
+    }
+    return 0;
+}
+
+/* That they exist, their settings, and that they can have the jobs' loops. */
 static int look_at_strategies(struct run *r, struct error *err)
 {
     const char *wanted = r->base.strategy ? r->base.strategy : "coroutines";
@@ -238,8 +257,10 @@ static int look_at_strategies(struct run *r, struct error *err)
     for (unsigned i = 0; i < r->strategies.n && !ret; i++) {
         struct module m;
         ret = module_open(&m, r->strategies.spec[i], err);
-        if (!ret)
-            module_close(&m);
+        if (ret)
+            break;
+        ret = check_loops(r, &m, err);
+        module_close(&m);
     }
     return ret;
 }
@@ -501,7 +522,8 @@ int cmd_run(int argc, char **argv)
         goto out;
     }
     int ret = look_at_strategies(&r, &err);
-    if (ret == -ENOENT || ret == -EINVAL) /* no such strategy, no such setting */
+    /* no such strategy, no such setting, not so many loops */
+    if (ret == -ENOENT || ret == -EINVAL || ret == -ENOTSUP)
         status = CMD_USAGE;
     if (ret < 0)
         goto out;

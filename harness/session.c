@@ -87,13 +87,19 @@ static int open_parts(struct session *s, const struct job *j, const char *spec,
     }
     if ((ret = module_open(&s->module, spec, err)) < 0 ||
         (ret = loop_create(&s->loop, s->env, &engine, err)) < 0 ||
+        (ret = iothreads_open(&s->threads, s->loop, &engine, (unsigned)j->iothreads - 1,
+                              err)) < 0 ||
         (ret = chain_open(&s->top, path, &chain, err)) < 0)
         return ret;
+    unsigned loops = (unsigned)j->iothreads;
+    unsigned each = ((unsigned)j->iodepth + loops - 1) / loops + job_snapshots(j);
     struct strategy_options o = {.loop = s->loop,
+                                 .more = s->threads.loop,
+                                 .more_count = s->threads.n,
                                  .engine = &engine,
                                  .top = s->top,
                                  .settings = s->module.settings,
-                                 .depth = (unsigned)j->iodepth + job_snapshots(j),
+                                 .depth = loops * each,
                                  .cache = (size_t)j->cache,
                                  .grow = j->grow,
                                  .through = j->through,
@@ -120,6 +126,7 @@ int session_close(struct session *s)
     int ret = s->image ? s->module.table->close(s->image) : 0, chain_ret;
 
     chain_ret = s->top ? chain_close(s->top) : 0;
+    iothreads_close(&s->threads);
     if (s->loop)
         loop_destroy(s->loop);
     module_close(&s->module);

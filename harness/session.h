@@ -1,5 +1,5 @@
 /*
- * An image opened for one job under one strategy: the world, the loop, the chain, the
+ * An image opened for one job under one strategy: the world, the loops, the chain, the
  * module and its image, in the order they are built up and taken down.
  */
 #ifndef HARNESS_SESSION_H
@@ -7,12 +7,14 @@
 #include "core/block/filter.h"
 #include "core/block/sim_device.h"
 #include "core/image/chain.h"
+#include "harness/iothreads.h"
 #include "harness/module.h"
 #include "harness/options.h"
 
 struct session {
     struct env *env; /* the caller's */
     struct loop *loop;
+    struct iothreads threads; /* of the image's other loops */
     struct image_node *top;
     struct module module;
     struct strategy_image *image;

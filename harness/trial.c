@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "core/env/env.h"
-#include "harness/load.h"
+#include "harness/lanes.h"
 #include "harness/machine.h"
 #include "harness/result.h"
 #include "harness/session.h"
@@ -130,6 +130,7 @@ static int run_load(struct session *s, const struct trial *t, const struct job *
 {
     struct baseline base = {.session = s};
     struct load_options o = {.loop = s->loop,
+                             .homes = 1,
                              .strategy = s->module.table,
                              .image = s->image,
                              .job = j,
@@ -142,37 +143,29 @@ static int run_load(struct session *s, const struct trial *t, const struct job *
                              .progress = &shared->requests,
                              .goal = &shared->goal,
                              .stop = &stop_asked};
-    struct load *l;
-    int ret = load_create(&l, &o, err);
+    struct lanes lanes = {.heartbeat = t->heartbeat, .turn_probe = t->run->turn_probe};
+    int ret = lanes_open(&lanes, s, &o, r->load, r->stall, err);
 
     if (ret < 0)
         return ret;
     r->seed = o.seed;
-    if (t->heartbeat) {
-        stall_measure_idle(r->stall, s->loop);
-        stall_beat(r->stall, s->loop);
-    }
-    if (t->run->turn_probe)
-        stall_watch_turns(r->stall, s->loop);
     shared->begun = 1;
-    if (!j->verify_only)
-        ret = load_run(l, r->load);
-    loop_set_turn_probe(s->loop, NULL, NULL);
-    if (t->heartbeat)
-        stall_end(r->stall);
     if (j->verify_only)
         on_start(&base);
+    else
+        ret = lanes_run(&lanes);
     count(s, &r->counters);
     counters_since(&r->counters, &base.at);
-    load_queue_stats(l, &r->guest);
+    load_queue_stats(lanes_first(&lanes), &r->guest);
+    result_lanes(r, &lanes);
     if (ret < 0) {
         error_set(err, ret, "%s", r->load->error_text);
         add_reason(err, &r->counters.strategy);
     }
-    ret = read_back(l, j, r, ret, err);
+    ret = read_back(lanes_first(&lanes), j, r, ret, err);
     s->module.table->drain_begin(s->image);
     s->module.table->drain_end(s->image);
-    load_destroy(l);
+    lanes_close(&lanes);
     return ret;
 }
 
