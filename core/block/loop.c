@@ -109,7 +109,7 @@ void loop_destroy(struct loop *loop)
     helper_close(loop);
     assert(loop->pending == 0 && loop->engine->inflight == 0);
     assert(!loop->gathered.head && !loop->completed.head && !loop->bh_head);
-    assert(!atomic_load(&loop->posted) && loop->heap_len == 0);
+    assert(!atomic_load(&loop->posted) && loop->heap_len == 0 && !loop->expected);
     if (loop->env->simulated)
         sim_cancel(loop->env, &loop->alarm);
     if (co_inbox() == &loop->inbox)

@@ -88,6 +88,12 @@ void loop_defer(struct loop *, struct loop_bh *);
 /* The same, from any thread; wakes it. */
 void loop_post(struct loop *, struct loop_bh *);
 
+/* Another thread works for this loop, and will loop_post() once: counts how many do.
+ * While one does, a turn looks for posts before it sleeps, for the longest poll_ns that
+ * any of them named. (Simulated: no, a turn's sleep takes no time.) */
+void loop_expect_post(struct loop *, uint64_t poll_ns);
+void loop_had_post(struct loop *);
+
 struct loop_timer {
     void (*fn)(struct loop_timer *);
     uint64_t deadline_ns; /* on env_now_ns() */

@@ -62,6 +62,8 @@ struct loop {
     bool outside_always;     /* and not only who waits with LOOP_WAIT_SELECT */
     enum loop_waiter waiter;
     uint64_t waiter_ns, poll_max_ns;
+    unsigned expected;    /* posts */
+    uint64_t expected_ns; /* to poll for them so long; 0 when there are none */
     bool inline_completion;
     unsigned inline_depth, inline_left; /* left: in this turn */
     struct loop_stats stats;

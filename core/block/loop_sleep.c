@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 
 #include "core/block/outside.h"
+#include "core/env/spot.h"
 
 #define WAITER_NS 1000000  /* the bound of a waiter that only looks now and then */
 #define REFUSED_NS 1000000 /* until an engine that refused I/O is asked again */
@@ -60,22 +61,43 @@ uint64_t poll_adapt(uint64_t bound_ns, uint64_t waited_ns, uint64_t max_ns)
     return bound_ns < max_ns ? bound_ns : max_ns;
 }
 
-/* Has something happened before the bound was over? */
+void loop_expect_post(struct loop *loop, uint64_t poll_ns)
+{
+    loop->expected++;
+    if (poll_ns > loop->expected_ns)
+        loop->expected_ns = poll_ns;
+}
+
+void loop_had_post(struct loop *loop)
+{
+    assert(loop->expected > 0);
+    if (!--loop->expected)
+        loop->expected_ns = 0;
+}
+
+/* Has something happened before the bound was over? What is posted shows by itself; the
+ * time in which others will post is not for the bound that adapts to say: a wake-up
+ * takes longer than what they do, and a wait that slept says nothing of it. */
 static bool poll_first(struct loop *loop, uint64_t timeout_ns)
 {
-    uint64_t bound_ns = loop->stats.poll_bound_ns;
-    uint64_t begin_ns = env_now_ns(loop->env), now_ns;
+    uint64_t bound_ns = loop->pending ? loop->stats.poll_bound_ns : 0;
+    uint64_t begin_ns = env_now_ns(loop->env), waited_ns = 0;
 
+    if (bound_ns < loop->expected_ns)
+        bound_ns = loop->expected_ns;
     if (!bound_ns)
         return false;
     if (timeout_ns < bound_ns)
         bound_ns = timeout_ns;
     do {
-        loop->ops->wait(loop->engine, 0);
+        if (loop->pending)
+            loop->ops->wait(loop->engine, 0);
+        else
+            env_relax(waited_ns);
         if (loop_ready(loop))
             return true;
-        now_ns = env_now_ns(loop->env);
-    } while (now_ns - begin_ns < bound_ns);
+        waited_ns = env_now_ns(loop->env) - begin_ns;
+    } while (waited_ns < bound_ns);
     return timeout_ns == bound_ns; /* a timer is due */
 }
 
@@ -129,8 +151,9 @@ static void sleep_for(struct loop *loop, uint64_t timeout_ns, bool outside)
 /* Sleeps for as long as nothing happens and no timer is due. */
 static void sleep_real(struct loop *loop)
 {
-    bool polls = unlikely(loop->poll_max_ns) && loop->pending;
-    uint64_t begin_ns = polls ? env_now_ns(loop->env) : 0;
+    bool adapts = unlikely(loop->poll_max_ns) && loop->pending;
+    bool polls = adapts || unlikely(loop->expected_ns);
+    uint64_t begin_ns = adapts ? env_now_ns(loop->env) : 0;
 
     if (polls && poll_first(loop, time_left(loop))) {
         loop->stats.polled++;
@@ -138,7 +161,7 @@ static void sleep_real(struct loop *loop)
     }
     loop->stats.slept++;
     sleep_for(loop, time_left(loop), loop->outside_always);
-    if (polls)
+    if (adapts)
         loop->stats.poll_bound_ns =
             poll_adapt(loop->stats.poll_bound_ns, env_now_ns(loop->env) - begin_ns,
                        loop->poll_max_ns);

@@ -51,6 +51,7 @@ struct env_ops {
     uint64_t (*realtime_ns)(struct env *);
     uint64_t (*random)(struct env *);
     unsigned (*choose)(struct env *, unsigned n);
+    unsigned (*cpus)(struct env *);
     int (*thread_start)(struct env *, struct env_thread *);
     void (*thread_join)(struct env *, struct env_thread *);
     void (*mutex_lock)(struct env *, struct env_mutex *);
@@ -86,6 +87,8 @@ static inline unsigned env_choose(struct env *e, unsigned n)
 {
     return e->ops->choose(e, n);
 }
+/* How many threads can run at once: CPUs that this process may use. Simulated: 2. */
+static inline unsigned env_cpus(struct env *e) { return e->ops->cpus(e); }
 /* The caller used cost_ns of CPU: virtual time goes on by that much. Real: nothing. */
 static inline void env_step(struct env *e, uint64_t cost_ns)
 {

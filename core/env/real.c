@@ -8,6 +8,7 @@
 #include "core/env/random.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -50,6 +51,14 @@ static unsigned real_choose(struct env *env, unsigned n)
     (void)env;
     (void)n;
     return 0;
+}
+
+static unsigned real_cpus(struct env *env)
+{
+    cpu_set_t set;
+
+    (void)env;
+    return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
 static void *real_thread_main(void *opaque)
@@ -143,6 +152,7 @@ static const struct env_ops real_ops = {
     .realtime_ns = real_realtime_ns,
     .random = real_random,
     .choose = real_choose,
+    .cpus = real_cpus,
     .thread_start = real_thread_start,
     .thread_join = real_thread_join,
     .mutex_lock = real_mutex_lock,

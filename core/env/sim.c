@@ -463,6 +463,11 @@ static uint64_t sim_env_random(struct env *env)
 {
     return splitmix_next(&world_of(env)->random);
 }
+static unsigned sim_cpus(struct env *env)
+{
+    (void)env;
+    return SIM_CPUS;
+}
 uint64_t sim_random(struct env *env) { return splitmix_next(&world_of(env)->latency); }
 uint64_t sim_trace_hash(struct env *env) { return world_of(env)->trace; }
 struct sim_slot *sim_files(struct env *env) { return &world_of(env)->files; }
@@ -511,6 +516,7 @@ static const struct env_ops sim_ops = {
     .realtime_ns = sim_now_ns,
     .random = sim_env_random,
     .choose = sim_choose,
+    .cpus = sim_cpus,
     .thread_start = sim_thread_start,
     .thread_join = sim_thread_join,
     .mutex_lock = sim_mutex_lock,

@@ -59,6 +59,7 @@ void sim_gate_open(struct env *, struct sim_gate *);
 #define SIM_POLL_NS 100
 void sim_poll(struct env *);
 
+#define SIM_CPUS 2                /* what env_cpus() says: enough for those who ask */
 bool sim_in_thread(struct env *); /* false: in the root */
 
 /* --- what steps cost ---

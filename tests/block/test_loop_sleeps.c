@@ -233,6 +233,56 @@ static void polling_spares_the_sleep(void **state)
     }
 }
 
+static bool posted;
+static void had_post(struct loop_bh *bh)
+{
+    (void)bh;
+    posted = true;
+}
+
+struct poster {
+    struct env_thread thread;
+    struct loop *loop;
+    struct loop_bh bh;
+};
+
+static void posts_soon(void *arg)
+{
+    struct poster *p = arg;
+
+    usleep(200);
+    loop_post(p->loop, &p->bh);
+}
+
+/* Another thread's work is waited for like I/O, if the loop was told of it. */
+static uint64_t polled_for_posts(uint64_t poll_ns, uint64_t expect_ns, unsigned rounds)
+{
+    struct loop *loop = open_loop("sync", (struct loop_options){.poll_ns = poll_ns});
+    struct poster p = {.loop = loop, .bh = {.fn = had_post}};
+    struct loop_stats stats = {0};
+
+    for (unsigned i = 0; i < rounds && !stats.polled; i++) {
+        posted = false;
+        if (expect_ns)
+            loop_expect_post(loop, expect_ns);
+        assert_int_equal(env_thread_start(test_env, &p.thread, posts_soon, &p), 0);
+        loop_run_until(loop, &posted);
+        env_thread_join(test_env, &p.thread);
+        if (expect_ns)
+            loop_had_post(loop);
+        loop_get_stats(loop, &stats);
+    }
+    loop_destroy(loop);
+    return stats.polled;
+}
+
+static void posts_are_polled_for_if_expected(void **state)
+{
+    (void)state;
+    assert_true(polled_for_posts(0, LONG_NS, 100) > 0);
+    assert_int_equal(polled_for_posts(LONG_NS, 0, 5), 0);
+}
+
 /* ---- completions inside the submission ---- */
 
 static struct loop *chain_loop;
@@ -315,6 +365,7 @@ int main(void)
         cmocka_unit_test(who_waits_blindly_waits_for_the_bound),
         cmocka_unit_test(the_bound_adapts),
         cmocka_unit_test(polling_spares_the_sleep),
+        cmocka_unit_test(posts_are_polled_for_if_expected),
         cmocka_unit_test(inline_is_bounded),
     };
 
