@@ -35,7 +35,7 @@ FILES = ['README.md', 'discard.c', 'engine.c', 'flush.c', 'model.h', 'read.c',
          'settings.c', 'settle.c', 'snapshot.c', 'write.c']
 # What a model needs beyond that. They are counted, but nobody else has to have them.
 OWN = {'coroutines': ['fastpath.c', 'locks.c', 'runtime.c', 'wrapper.c'],
-       'threadpool': ['lock.c', 'pool.c']}
+       'threadpool': ['idle.c', 'lock.c', 'pool.c']}
 # Functions of settle.c, without prefix, in which (or after the end of which) others run.
 WAITS = {
     'callbacks': ['settle', 'sleep', 'owed', 'transfer', 'decompress', 'defer', 'pause'],

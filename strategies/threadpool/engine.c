@@ -3,11 +3,7 @@
  *
  *   submit -> queue -> admit: a free slot -> ready -> a worker takes it -> run
  *                                                      |  (blocks in settle.c)
- *   done() <- finish <- bottom half of the loop it came from <- finished
- *
- * Completions are handed back in batches: one posted bottom half takes all that have
- * gathered in `finished` when it runs, so a busy pool wakes the submitter once for
- * many.
+ *   done() <- finish <- bottom half of the loop it came from <- posted
  */
 #include "strategies/threadpool/model.h"
 
@@ -110,6 +106,7 @@ int tp_open(struct strategy_image **out, const struct strategy_options *so,
     image->env = loop_env(so->loop);
     image->err = err;
     env_mutex_init(&image->pool_lock);
+    image->idle = &tp_idle_sleep; /* until it is known */
     image->own.image = image;
     image->own.waits = &tp_waits_block;
     image->own.waits->open(&image->own);
@@ -171,7 +168,9 @@ void tp_admit(struct tp_home *home)
     while ((g = guests_admit(&home->guests))) {
         struct tp_request *r = g->slot;
         r->guest = g;
+        r->worker = NULL;
         r->cancelled = r->changed = false;
+        loop_expect_post(home->guests.loop, home->image->spin_ns);
         tp_start(r);
     }
 }
@@ -223,6 +222,7 @@ int tp_run(struct tp_request *r)
 void tp_finish(struct tp_request *r)
 {
     struct tp_home *home = r->home;
+    loop_had_post(home->guests.loop);
     guests_leave(&home->guests, r->guest, r->result);
     tp_admit(home);
 }

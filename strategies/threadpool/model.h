@@ -10,9 +10,10 @@
  *    owes only with hold=metadata. One node's lock at a time.
  *  - strategy_image.pool_lock guards what is handed between submitter and workers; it
  *    and tp_request.gate may be taken inside a node's lock, and nothing inside them.
- *  - A tp_request belongs to the submitter until it is in `ready`, then to the worker
- *    that took it until it is in `finished`, or parked and in `resumed`; but for
- *    `cancelled`, `woken` and, under pool_lock, `worker` and `parked`.
+ *  - A tp_request belongs to the submitter until it is in `ready` or a worker's hand,
+ *    then to that worker until it has posted `finished`, or parked it; but for
+ *    `cancelled`, `woken` and, under pool_lock, `parked`. `worker` is set by who hands
+ *    it over: the submitter, or someone who has pool_lock.
  *  - All else is the submitter's: it is the thread that owns the request's home, one of
  *    the image's loops; for what is the image's, the first.
  */
@@ -22,6 +23,7 @@
 
 #include "core/coroutine/coroutine.h"
 #include "core/env/env.h"
+#include "core/env/spot.h"
 #include "strategies/common/crowd.h"
 #include "strategies/common/guest.h"
 #include "strategies/common/host.h"
@@ -72,6 +74,18 @@ enum tp_asks {
     TP_ASKS_END
 }; /* what of its worker, parking */
 
+/* What a worker does without work: which way, settings.c chooses; both in idle.c. */
+struct tp_idle {
+    /* Into the hand of a worker that waits for it awake. false: none does. */
+    bool (*give)(struct tp_request *);
+    /* Under pool_lock. A request, and without pool_lock; NULL: with it still, look into
+     * the queues again. */
+    struct tp_request *(*wait)(struct tp_worker *);
+    void (*stop)(struct strategy_image *); /* stop is set: who waits awake need not */
+};
+extern const struct tp_idle tp_idle_sleep, tp_idle_spin;
+enum { TP_SPINNERS = 8 }; /* at most */
+
 struct node_guard {
     struct tp_lock lock;
     struct tp_request *asleep, **end_asleep; /* under lock; oldest first */
@@ -86,6 +100,8 @@ struct tp_worker {
     struct tp_worker *next;     /* resting */
     bool called;                /* under pool_lock: there is work */
     struct env_cond work;       /* called */
+    struct env_spot spot;       /* idle=spin: what it is given */
+    unsigned place;             /* likewise: in `spinning` */
     struct loop_bh nudge;       /* to its own loop: look whether you are cancelled */
     bool nudged;                /* under pool_lock: nudge is on its way */
     int result;                 /* of starting */
@@ -94,10 +110,7 @@ struct tp_worker {
 
 struct tp_home { /* one of the image's loops: who submits there, and is told there */
     struct strategy_image *image;
-    struct guests guests;     /* slots: struct tp_request */
-    struct loop_bh tell;      /* empties `finished`, on this loop */
-    struct tp_queue finished; /* under pool_lock, as the next */
-    bool telling;             /* tell is on its way */
+    struct guests guests; /* slots: struct tp_request */
 };
 
 struct tp_request { /* a slot; everything else of a request is on its stack */
@@ -109,13 +122,14 @@ struct tp_request { /* a slot; everything else of a request is on its stack */
     qcow2_chan chan;         /* asleep on */
     bool shares;             /* the lock that it waits for */
     const struct tp_waits *waits;
-    bool woken;             /* under gate, or pool_lock if it parks */
-    struct env_mutex gate;  /* wait=block */
-    struct env_cond wakeup; /* likewise: woken */
-    struct co *co;          /* wait=park: its stack */
-    enum tp_asks asks;      /* likewise: why it was left */
-    bool parked;            /* likewise, under pool_lock: without a worker */
-    bool closing;           /* likewise: there won't be another request */
+    bool woken;              /* under gate, or pool_lock if it parks */
+    struct env_mutex gate;   /* wait=block */
+    struct env_cond wakeup;  /* likewise: woken */
+    struct co *co;           /* wait=park: its stack */
+    enum tp_asks asks;       /* likewise: why it was left */
+    bool parked;             /* likewise, under pool_lock: without a worker */
+    bool closing;            /* likewise: there won't be another request */
+    struct loop_bh finished; /* to the submitter's loop */
     struct qcow2_need need;
     struct aio aio;
     struct iovec iov; /* of metadata */
@@ -136,7 +150,11 @@ struct strategy_image {
     const struct tp_waits *waits;
     const struct tp_lock_ops *lock; /* of every node */
     bool shares, fair;              /* likewise */
-    struct error *err;              /* of opening */
+    const struct tp_idle *idle;
+    uint64_t spin_ns;  /* idle=spin */
+    unsigned spinners; /* likewise: workers that may do so at a time */
+    _Atomic(struct tp_worker *) spinning[TP_SPINNERS];
+    struct error *err; /* of opening */
 
     struct tp_home *homes; /* the first loop's first */
     unsigned home_count;

@@ -1,5 +1,6 @@
 /*
- * The workers, and what a request does when it must wait: `wait`.
+ * The workers, and what a request does when it must wait: `wait`. (What a worker does
+ * that must wait for a request is in idle.c.)
  *
  * With wait=block the worker sleeps with it: on a condition variable of the request's
  * own. With wait=park the request has a stack of its own, a coroutine, and gives the
@@ -39,27 +40,24 @@ static void unlock_and_signal(struct strategy_image *image, struct tp_worker *w)
         env_cond_signal(image->env, &w->work);
 }
 
+/* Under pool_lock. Nobody can begin to wait for it in the meantime. */
+static void give_or_queue(struct tp_request *r, struct tp_queue *q)
+{
+    if (!r->image->idle->give(r))
+        tp_queue_push(q, r);
+}
+
 void tp_pool_hand(struct tp_request *r)
 {
     struct strategy_image *image = r->image;
+    if (image->idle->give(r))
+        return;
     env_mutex_lock(image->env, &image->pool_lock);
-    tp_queue_push(&image->ready, r);
+    give_or_queue(r, &image->ready);
     unlock_and_signal(image, call_worker(image));
 }
 
-static void rest(struct tp_worker *w)
-{
-    struct strategy_image *image = w->image;
-    w->next = image->resting;
-    image->resting = w;
-    while (!w->called && !image->stop)
-        env_cond_wait(image->env, &w->work, &image->pool_lock);
-    if (w->called)
-        image->calling = false;
-    w->called = false;
-}
-
-/* The oldest request that is ready; rests until there is one. NULL: time to go. */
+/* The oldest request that is ready; idle until there is one. NULL: time to go. */
 static struct tp_request *take(struct tp_worker *w)
 {
     struct strategy_image *image = w->image;
@@ -67,7 +65,8 @@ static struct tp_request *take(struct tp_worker *w)
     env_mutex_lock(image->env, &image->pool_lock);
     while (!(r = tp_queue_pop(&image->resumed)) && !(r = tp_queue_pop(&image->ready)) &&
            !image->stop)
-        rest(w);
+        if ((r = image->idle->wait(w)))
+            return r;
     if (r)
         r->worker = w;
     unlock_and_signal(image, call_worker(image));
@@ -200,11 +199,12 @@ static void park_wake(struct tp_request *r)
 {
     struct strategy_image *image = r->image;
     env_mutex_lock(image->env, &image->pool_lock);
-    if (r->parked)
-        tp_queue_push(&image->resumed, r);
-    else
+    if (r->parked) {
+        r->parked = false;
+        give_or_queue(r, &image->resumed);
+    } else {
         r->woken = true;
-    r->parked = false;
+    }
     unlock_and_signal(image, call_worker(image));
 }
 
@@ -300,6 +300,7 @@ void tp_pool_stop(struct strategy_image *image)
     env_mutex_lock(image->env, &image->pool_lock);
     image->stop = true;
     env_mutex_unlock(image->env, &image->pool_lock);
+    image->idle->stop(image);
     for (unsigned i = 0; i < image->threads_started; i++)
         env_cond_signal(image->env, &image->workers[i].work);
     for (unsigned i = 0; i < image->threads_started; i++) {

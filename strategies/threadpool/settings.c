@@ -13,6 +13,10 @@ const struct setting tp_settings[] = {
     {"hold", "metadata|none", "none",
      "whether the lock is kept across the metadata I/O that a verb owes"},
     {"workers", "1..1024", "depth", "threads; depth: as many as requests, at most 64"},
+    {"idle", "sleep|spin", "sleep",
+     "what a worker does that has no work, and the loop that waits for one"},
+    {"spin-us", "1..1000000", "50",
+     "with idle=spin: so many microseconds, before they sleep"},
     {"engine", "same|sync", "same",
      "what a worker does its I/O with: an instance of the image's engine, or pread"},
     {NULL, NULL, NULL, NULL},
@@ -29,6 +33,8 @@ const struct strategy_way tp_ways[] = {
      "K10"},
     {"hold=metadata", "the lock is kept across metadata I/O", "K10"},
     {"hold=none", "the lock is given back for metadata I/O", ""},
+    {"idle=sleep", "a worker without work sleeps until it is woken", "K14"},
+    {"idle=spin", "it looks for work awake first; never with one CPU", "K14"},
     {"engine=same", "a worker waits for an engine instance of its own", ""},
     {"engine=sync", "a worker calls pread", ""},
     {NULL, NULL, NULL},
@@ -62,6 +68,20 @@ static void choose_lock(struct strategy_image *image, const char *settings)
                                        : &tp_lock_mutex;
 }
 
+/* A CPU for each loop; the others are for workers. */
+static void choose_idle(struct strategy_image *image, const struct strategy_options *so)
+{
+    unsigned cpus = env_cpus(image->env), loops = guests_loops(so);
+    unsigned others = cpus > loops ? cpus - loops : 0;
+    bool spins = settings_is(tp_settings, so->settings, "idle", "spin") && others;
+    image->idle = spins ? &tp_idle_spin : &tp_idle_sleep;
+    if (!spins)
+        return;
+    image->spin_ns =
+        1000ull * settings_number(tp_settings, so->settings, "spin-us", 50);
+    image->spinners = others < TP_SPINNERS ? others : TP_SPINNERS;
+}
+
 /* What several threads share is guarded already; who submits is one more of them. */
 const char *tp_one_loop(const char *settings)
 {
@@ -76,6 +96,7 @@ int tp_configure(struct strategy_image *image, const struct strategy_options *so
     if (ret < 0)
         return ret;
     choose_lock(image, so->settings);
+    choose_idle(image, so);
     image->hold = settings_is(tp_settings, so->settings, "hold", "metadata");
     image->through = so->through;
     image->writable = so->top->write;

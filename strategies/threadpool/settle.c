@@ -125,34 +125,15 @@ int tp_decompress(struct tp_request *r, const struct where *where)
 
 static void deferred(struct loop_bh *bh)
 {
-    struct tp_home *home = from_member(bh, struct tp_home, tell);
-    struct strategy_image *image = home->image;
-    env_mutex_lock(image->env, &image->pool_lock);
-    struct tp_queue finished = home->finished;
-    struct tp_request *r;
-    home->finished = (struct tp_queue){NULL, NULL};
-    home->telling = false; /* what comes from here on posts anew */
-    env_mutex_unlock(image->env, &image->pool_lock);
-    while ((r = tp_queue_pop(&finished)))
-        tp_finish(r);
+    tp_finish(from_member(bh, struct tp_request, finished));
 }
 
-/* Bottom half of the request's home, posted from here. One takes all that has gathered
- * until it runs. */
+/* Bottom half of the request's home, posted from here. A post needs no lock, and wakes
+ * the loop only if it sleeps: a busy pool does so once for many. */
 void tp_defer(struct tp_request *r)
 {
-    struct strategy_image *image = r->image;
-    struct tp_home *home = r->home;
-    env_mutex_lock(image->env, &image->pool_lock);
-    bool post = !home->telling;
-    home->telling = true;
-    r->worker = NULL;
-    tp_queue_push(&home->finished, r);
-    env_mutex_unlock(image->env, &image->pool_lock);
-    if (post) {
-        home->tell.fn = deferred;
-        loop_post(home->guests.loop, &home->tell);
-    }
+    r->finished.fn = deferred;
+    loop_post(r->home->guests.loop, &r->finished);
 }
 
 /* The loop is another thread's: it turns anyway. */

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Every way to sleep and to complete, and what engines can be set to, under every strategy:
 what was written is read back, and the report says what the loop did."""
+import os
 import unittest
 
 from program import OnImages, asyncow, run_json
@@ -43,6 +44,17 @@ class Loops(OnImages):
             self.assertGreater(loop['poll_bound_ns'], 0, strategy)
         for loop in self.verified('--engine=threads').values():
             self.assertEqual((loop['polled'], loop['poll_bound_ns']), (0, 0))
+
+    def test_workers_that_spin(self):
+        """The loop looks for what they finish, if there is a CPU for both."""
+        two = len(os.sched_getaffinity(0)) > 1
+        for settings, some in (('idle=spin,spin-us=1000000', two), ('idle=sleep', False)):
+            strategy = 'threadpool:' + settings
+            loop = self.verified('--engine=threads', strategies=[strategy])[strategy]
+            self.assertEqual(loop['polled'] > 0, some)
+        loop = self.verified('--engine=threads', '--cpus=1',
+                             strategies=['threadpool:idle=spin'])['threadpool:idle=spin']
+        self.assertEqual(loop['polled'], 0)
 
     def test_inline_completion(self):
         for engine in ('sync', 'io_uring'):

@@ -331,6 +331,73 @@ static void cached_read_shares_the_lock(void **state)
     w->env->ops = real_ops;
 }
 
+/* --- threadpool:idle --- */
+
+static unsigned signals;
+
+static void count_signal(struct env *env, struct env_cond *c)
+{
+    signals++;
+    real_ops->cond_signal(env, c);
+}
+
+static unsigned one_cpu(struct env *env)
+{
+    (void)env;
+    return 1;
+}
+
+/* How many are woken for a request that comes `after` ns of nothing to do. */
+static unsigned woken_after(struct world *w, uint64_t after)
+{
+    pass(w, after);
+    signals = 0;
+    assert_int_equal(run(w, GUEST_READ, 0, 512, 0), 0);
+    return signals;
+}
+
+static void open_counting(struct world *w, struct env_ops *counting, bool alone)
+{
+    real_ops = w->env->ops;
+    *counting = *real_ops;
+    counting->cond_signal = count_signal;
+    if (alone)
+        counting->cpus = one_cpu;
+    w->env->ops = counting;
+    cold(w, NULL);
+    assert_int_equal(run(w, GUEST_READ, 0, 512, 0), 0);
+}
+
+/* A worker that has been without work for less than spin-us takes it without being
+ * woken. (Its last request was over, and it had time to look for another.) */
+static void worker_without_work_is_awake_for_a_while_if_it_spins(void **state)
+{
+    struct world *w = *state;
+    struct env_ops counting;
+    if (!is(w, "threadpool"))
+        return;
+    open_counting(w, &counting, false);
+    uint64_t bound = !has(w, "idle=spin") ? 0 : has(w, "spin-us=2000") ? 2 * MS : 50000;
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(woken_after(w, bound + 1000), 1);
+        assert_int_equal(woken_after(w, 1000), bound ? 0 : 1);
+        assert_int_equal(woken_after(w, bound ? bound - 1000 : 0), bound ? 0 : 1);
+    }
+    w->env->ops = real_ops;
+}
+
+/* It would only keep the one CPU from those who have something to do. */
+static void nobody_spins_on_one_cpu(void **state)
+{
+    struct world *w = *state;
+    struct env_ops counting;
+    if (!is(w, "threadpool"))
+        return;
+    open_counting(w, &counting, true);
+    assert_int_equal(woken_after(w, 1000), 1);
+    w->env->ops = real_ops;
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 static const struct CMUnitTest tests[] = {
     T(loop_turns_during_io),
@@ -341,5 +408,7 @@ static const struct CMUnitTest tests[] = {
     T(waiting_for_the_lock_gives_the_worker_up_if_parked),
     T(fair_lock_goes_in_order_of_arrival),
     T(cached_read_shares_the_lock),
+    T(worker_without_work_is_awake_for_a_while_if_it_spins),
+    T(nobody_spins_on_one_cpu),
 };
 TEST_MAIN(tests)
