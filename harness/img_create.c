@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/block/aio.h"
@@ -169,6 +170,23 @@ static int backing_size(const struct img_options *o, const char *path,
     return r;
 }
 
+/* The backing file isn't opened and need not be there; but it must not be the image. */
+static int not_itself(const struct img_options *o, const char *path,
+                      const struct create_options *c)
+{
+    struct error err = {""};
+    struct stat image, below;
+    char *name;
+
+    if (chain_backing_path(&name, path, c->backing, &err) < 0)
+        return 0; /* no file's */
+    bool same = !strcmp(name, path) ||
+                (stat(path, &image) == 0 && stat(name, &below) == 0 &&
+                 image.st_dev == below.st_dev && image.st_ino == below.st_ino);
+    free(name);
+    return same ? img_fail(o, "%s: it would be its own backing file", path) : 0;
+}
+
 static int check_backing(const struct img_options *o, const char *path, bool unsafe,
                          struct create_options *c, bool size_given)
 {
@@ -182,7 +200,7 @@ static int check_backing(const struct img_options *o, const char *path, bool uns
         return img_fail(o, "backing format \"%s\" is not supported (raw and qcow2 are)",
                         c->backing_format);
     if (unsafe)
-        return 0;
+        return not_itself(o, path, c);
     if (backing_size(o, path, c, &size))
         return 1;
     if (!size_given)

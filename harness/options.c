@@ -335,8 +335,9 @@ int job_set(struct job *j, const char *name, const char *value, struct error *er
     case AMOUNT:
         if (parse_amount(value, j->kb_base, option_field(j, d)) < 0)
             return error_set(err, -EINVAL,
-                             "%s: `%s` is not a size such as 4096, 1g or 50%%", d->name,
-                             value);
+                             "%s: `%s` is not a size such as 4096 or 1g, nor a share "
+                             "of at most 100%%",
+                             d->name, value);
         return 0;
     default: {
         char **text = option_field(j, d);

@@ -77,7 +77,7 @@ int parse_amount(const char *text, uint64_t kb_base, struct amount *a)
     if (end != text && !strcmp(end, "%")) {
         a->is_percent = true;
         a->percent = percent;
-        return percent >= 0 && percent <= 1e6 ? 0 : -EINVAL;
+        return percent >= 0 && percent <= 100 ? 0 : -EINVAL;
     }
     return parse_bytes(text, kb_base, &a->bytes);
 }

@@ -74,6 +74,8 @@ class Refuses(OnImages):
                 (['--filter=delai:read=1ms'], ['delai', 'delay, throttle']),
                 (['--filter=delay:reed=1ms'], ['delay', 'reed', 'flush']),
                 (['--filter=record:fill=x'], ['record', 'fill', 'file=PATH']),
+                (['--size=200%'], ['size', '200%', 'at most 100%']),
+                (['--io_size=101%'], ['io_size', '101%']),
                 (['--runtime=soon'], ['runtime', '500ms']),
                 (['/no/such.fio'], ['/no/such.fio'])):
             said = self.run_on(self.full, *args, status=2)

@@ -33,6 +33,18 @@ class Create(images.ImageTest):
             self.assertIn("would overwrite what it is made from", said)
             self.assertEqual({p: open(p, "rb").read() for p in before}, before)
 
+    def test_not_over_itself(self):
+        images.create("a", size="1M")
+        os.symlink("a", "link")
+        before = open("a", "rb").read()
+        for argv in (["a", "a"], ["./a", "a"], ["a", "link"], ["new", "new", "1M"]):
+            said = asyncow("create", "-u", "-f", "qcow2", "-F", "qcow2", "-b", *argv,
+                           ok=(1,)).stderr
+            self.assertIn("its own backing file", said)
+        self.assertEqual(open("a", "rb").read(), before)
+        asyncow("create", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "gone", "new", "1M")
+        self.assertEqual(sorted(os.listdir()), ["a", "link", "new"])
+
     def test_file_names(self):
         """"file:x" is x; another protocol's name is no file's."""
         images.create("a.qcow2", size="1M")
