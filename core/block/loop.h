@@ -90,7 +90,7 @@ void loop_post(struct loop *, struct loop_bh *);
 
 /* Another thread works for this loop, and will loop_post() once: counts how many do.
  * While one does, a turn looks for posts before it sleeps, for the longest poll_ns that
- * any of them named. (Simulated: no, a turn's sleep takes no time.) */
+ * any of them named. (Simulated: then it costs no wake-up.) */
 void loop_expect_post(struct loop *, uint64_t poll_ns);
 void loop_had_post(struct loop *);
 

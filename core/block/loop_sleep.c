@@ -179,6 +179,8 @@ static void sleep_sim(struct loop *loop)
     loop->alarm.fn = alarm_rings;
     if (loop->heap_len)
         sim_schedule(loop->env, &loop->alarm, timer_next_ns(loop));
+    loop->gate.awake_until_ns =
+        loop->expected_ns ? env_now_ns(loop->env) + loop->expected_ns : 0;
     sim_gate_wait(loop->env, &loop->gate, "loop_turn");
     sim_cancel(loop->env, &loop->alarm);
 }

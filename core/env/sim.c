@@ -155,8 +155,8 @@ static void point(struct world *w)
     give_way(w);
 }
 
-/* The current actor waits; whoever ends the wait has been told of it. */
-static void block(struct world *w, const char *what, const void *on)
+/* The current actor waits, awake; whoever ends the wait has been told of it. */
+static void wait_awake(struct world *w, const char *what, const void *on)
 {
     struct actor *self = w->current;
 
@@ -164,6 +164,12 @@ static void block(struct world *w, const char *what, const void *on)
     self->wait.on = on;
     tell(w, SIM_WAITS, NULL, what);
     switch_from(w, self, false);
+}
+
+/* The same, asleep. */
+static void block(struct world *w, const char *what, const void *on)
+{
+    wait_awake(w, what, on);
     charge(w, SIM_HANDOVER);
 }
 
@@ -228,7 +234,9 @@ void sim_gate_wait(struct env *env, struct sim_gate *g, const char *what)
     while (!g->open) {
         assert(!g->waiter);
         g->waiter = w->current;
-        block(w, what, g);
+        wait_awake(w, what, g);
+        if (w->now_ns >= g->awake_until_ns)
+            charge(w, SIM_HANDOVER);
     }
     g->open = false;
 }
@@ -242,7 +250,7 @@ void sim_gate_open(struct env *env, struct sim_gate *g)
     g->waiter = NULL;
     if (!a)
         return;
-    if (!w->in_event)
+    if (!w->in_event && w->now_ns >= g->awake_until_ns)
         charge(w, SIM_WAKES);
     make_runnable(w, a);
 }
@@ -465,8 +473,9 @@ static uint64_t sim_env_random(struct env *env)
 }
 static unsigned sim_cpus(struct env *env)
 {
-    (void)env;
-    return SIM_CPUS;
+    uint64_t cpus = world_of(env)->costs.cpus;
+
+    return cpus && cpus < SIM_CPUS ? (unsigned)cpus : SIM_CPUS;
 }
 uint64_t sim_random(struct env *env) { return splitmix_next(&world_of(env)->latency); }
 uint64_t sim_trace_hash(struct env *env) { return world_of(env)->trace; }

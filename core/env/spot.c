@@ -16,6 +16,7 @@ static void time_is_up(struct sim_event *ev)
 static void wait_sim(struct env *env, struct env_spot *s, uint64_t ns)
 {
     s->env = env;
+    s->gate.awake_until_ns = UINT64_MAX;
     s->alarm.fn = time_is_up;
     if (ns != ENV_SPOT_FOR_EVER)
         sim_schedule(env, &s->alarm, env_now_ns(env) + ns);

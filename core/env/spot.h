@@ -3,8 +3,8 @@
  * For what comes so soon that falling asleep and being woken would take longer.
  *
  * On the machine it looks again and again, and uses a CPU for it. In simulation it
- * waits in virtual time, which costs nothing and is exact: who puts is seen at once,
- * and the time it stays is over to the nanosecond.
+ * waits in virtual time, and spares what a wake-up costs there; the CPU that it uses is
+ * not counted.
  */
 #ifndef ASYNCOW_SPOT_H
 #define ASYNCOW_SPOT_H

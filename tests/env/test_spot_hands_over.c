@@ -97,11 +97,39 @@ static void simulated_time_is_exact(void **state)
     assert_ptr_equal(got, &value);
 }
 
+/* The model says what a wake-up costs: none is needed here. */
+static void nobody_is_woken_in_simulated_time(void **state)
+{
+    uint64_t ns = 50000;
+    struct sim_costs costs = {.ns = {[SIM_WAKES] = 1000, [SIM_HANDOVER] = 9000}};
+    struct sim_usage usage;
+    struct sim_event ev = {.fn = nothing};
+    struct env_thread t;
+
+    (void)state;
+    got = NULL;
+    there = (struct env_spot){0};
+    env = env_sim(1);
+    sim_set_costs(env, &costs);
+    assert_int_equal(env_thread_start(env, &t, waits_a_while, &ns), 0);
+    sim_schedule(env, &ev, 30000);
+    while (sim_scheduled(&ev))
+        sim_poll(env);
+    env_spot_put(env, &there, &value);
+    while (!got)
+        sim_poll(env);
+    sim_get_usage(env, &usage);
+    assert_int_equal(usage.steps[SIM_WAKES] + usage.steps[SIM_HANDOVER], 0);
+    env_thread_join(env, &t);
+    env_destroy(env);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_lost_between_threads),
         cmocka_unit_test(simulated_time_is_exact),
+        cmocka_unit_test(nobody_is_woken_in_simulated_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
