@@ -251,6 +251,7 @@ void tp_drain_end(struct strategy_image *image)
 void tp_attach(struct strategy_image *image, struct loop *loop)
 {
     guests_attach(&image->homes->guests, loop);
+    tp_pool_leaves_loop(image);
     image->loop = loop;
     close_requests(image->homes); /* their stacks are this thread's */
     open_requests(image->homes);

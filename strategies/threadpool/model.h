@@ -104,6 +104,7 @@ struct tp_worker {
     unsigned place;             /* likewise: in `spinning` */
     struct loop_bh nudge;       /* to its own loop: look whether you are cancelled */
     bool nudged;                /* under pool_lock: nudge is on its way */
+    atomic_bool tells;          /* the submitter's loop that a request is finished */
     int result;                 /* of starting */
     struct error err;
 };
@@ -254,6 +255,9 @@ void tp_pool_nudge(struct tp_request *);
  * tp_pool_stop(). 0 or -errno. */
 int tp_pool_start(struct strategy_image *);
 void tp_pool_stop(struct strategy_image *);
+/* Nothing is in flight. Returns when no worker looks at the loop any more that it told
+ * so: then it may be destroyed. */
+void tp_pool_leaves_loop(struct strategy_image *);
 
 /* read.c */
 int tp_read(struct tp_request *);

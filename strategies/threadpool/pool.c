@@ -262,9 +262,13 @@ static void worker_main(void *arg)
     loop_post(image->loop, &w->started);
     if (w->result < 0)
         return;
-    while ((w->request = take(w)))
-        if (image->waits->carry(w, w->request))
-            tp_defer(w->request);
+    while ((w->request = take(w))) {
+        if (!image->waits->carry(w, w->request))
+            continue;
+        atomic_store_explicit(&w->tells, true, memory_order_relaxed);
+        tp_defer(w->request);
+        atomic_store_explicit(&w->tells, false, memory_order_release);
+    }
     loop_turn(w->loop, false); /* a nudge that came too late */
     loop_destroy(w->loop);
 }
@@ -293,6 +297,16 @@ int tp_pool_start(struct strategy_image *image)
         if ((ret = image->workers[i].result) < 0)
             error_set(image->err, ret, "%s", image->workers[i].err.msg);
     return ret;
+}
+
+/* The last thing that a worker looks at there is whether the loop sleeps. */
+void tp_pool_leaves_loop(struct strategy_image *image)
+{
+    for (unsigned i = 0; i < image->threads_started; i++)
+        while (atomic_load_explicit(&image->workers[i].tells, memory_order_acquire)) {
+            env_mutex_lock(image->env, &image->pool_lock); /* others may run */
+            env_mutex_unlock(image->env, &image->pool_lock);
+        }
 }
 
 void tp_pool_stop(struct strategy_image *image)

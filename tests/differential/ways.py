@@ -7,7 +7,8 @@ WAYS = [
     'coroutines:fastpath=on', 'coroutines:lock=rwlock,fastpath=on,hold=metadata',
     'coroutines:backend=ucontext,pool=2', 'coroutines:backend=thread,pool=0',
     'callbacks:metadata=sync',
-    'threadpool:lock=rwlock', 'threadpool:hold=metadata,mutex=fair', 'threadpool:wait=park,workers=2',
+    'threadpool:lock=rwlock,idle=spin', 'threadpool:hold=metadata,mutex=fair',
+    'threadpool:wait=park,workers=2,idle=spin',
     'threadpool:hold=metadata,lock=rwlock,mutex=fair,wait=park',
     'freeze-thaw:completions=deferred', 'freeze-thaw:freeze=whole',
 ]
