@@ -9,7 +9,7 @@
  * brings work puts it into its hand, without the lock. The submitter's loop looks for
  * what is finished just as long before it sleeps (loop_expect_post()), so a hand-over
  * is a cache line's journey in both directions. As many workers do so as there are CPUs
- * beside the loop's; with one CPU none does, for it would only keep the loop from
+ * beside the loops'; where none is left none does, for it would only keep a loop from
  * running.
  *
  * Whoever takes a worker out of `spinning` owes it a request, and it waits for it. It

@@ -68,7 +68,7 @@ static void round_of(uint64_t ns, bool puts)
     struct env_thread t;
     struct sim_event ev = {.fn = nothing};
 
-    there = (struct env_spot){0};
+    there = (struct env_spot){.item = NULL};
     env = env_sim(1);
     assert_int_equal(env_thread_start(env, &t, waits_a_while, &ns), 0);
     sim_schedule(env, &ev, 30000);
@@ -108,7 +108,7 @@ static void nobody_is_woken_in_simulated_time(void **state)
 
     (void)state;
     got = NULL;
-    there = (struct env_spot){0};
+    there = (struct env_spot){.item = NULL};
     env = env_sim(1);
     sim_set_costs(env, &costs);
     assert_int_equal(env_thread_start(env, &t, waits_a_while, &ns), 0);
