@@ -41,7 +41,10 @@ struct crew {
     unsigned salt;
     enum guest_op op; /* for start_special() */
     unsigned home;
-    int result;
+    struct env_mutex lock; /* hold() */
+    struct env_cond changed;
+    unsigned held;
+    bool let_go;
 };
 
 static void done(struct guest_req *g)
@@ -338,6 +341,61 @@ static void snapshots_from_any_loop(void **state)
     crew_close(c);
 }
 
+/* Its loop doesn't turn until it is let go. */
+static void hold(struct iothread *t, void *opaque)
+{
+    struct crew *c = opaque;
+    (void)t;
+
+    env_mutex_lock(c->w->env, &c->lock);
+    c->held++;
+    env_cond_broadcast(c->w->env, &c->changed);
+    while (!c->let_go)
+        env_cond_wait(c->w->env, &c->changed, &c->lock);
+    env_mutex_unlock(c->w->env, &c->lock);
+}
+
+/* An apply waits for the other loops, which stand still; cancelled, it leaves the way
+ * free for what is behind it, and for the next one. */
+static void cancelled_apply_lets_others_by(void **state)
+{
+    struct world *w = *state;
+    struct crew *c = crew_open(w, "cluster_size=16k", MIB);
+    struct lane *lane = &c->lane[0];
+
+    c->op = GUEST_SNAPSHOT_CREATE;
+    everywhere(c, start_special);
+    run_to_end(c);
+    env_mutex_init(&c->lock);
+    env_cond_init(&c->changed);
+    iothreads_run(&c->threads, hold, c);
+    env_mutex_lock(w->env, &c->lock);
+    while (c->held < LOOPS - 1)
+        env_cond_wait(w->env, &c->changed, &c->lock);
+    env_mutex_unlock(w->env, &c->lock);
+    struct request *apply = submit(lane, GUEST_SNAPSHOT_APPLY, 0, 0, 0);
+    submit(lane, GUEST_WRITE, 0, LEN, 7);
+    look(lane);
+    assert_int_equal(lane->ended, 0); /* neither may begin */
+    w->strategy->cancel(w->image, &apply->g);
+    env_mutex_lock(w->env, &c->lock);
+    c->let_go = true;
+    env_cond_broadcast(w->env, &c->changed);
+    env_mutex_unlock(w->env, &c->lock);
+    iothreads_wait(&c->threads);
+    wait_idle(lane);
+    assert_int_equal(apply->g.result, -ECANCELED);
+    run_to_end(c);
+    c->op = GUEST_SNAPSHOT_APPLY;
+    c->home = 1;
+    everywhere(c, start_special);
+    run_to_end(c);
+    memset(w->model, 0, w->size);
+    env_mutex_destroy(&c->lock);
+    env_cond_destroy(&c->changed);
+    crew_close(c);
+}
+
 static void apply_here(struct lane *lane)
 {
     write_some(lane, DEPTH - 1);
@@ -454,8 +512,13 @@ static void refuses(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 static const struct CMUnitTest several[] = {
-    T(drain_stops_all), T(cancel_ends_early), T(snapshots_from_any_loop),
-    T(applies_meet),    T(flushes_meet),      T(raw_image),
+    T(drain_stops_all),
+    T(cancel_ends_early),
+    T(snapshots_from_any_loop),
+    T(applies_meet),
+    T(flushes_meet),
+    T(raw_image),
+    T(cancelled_apply_lets_others_by),
 };
 static const struct CMUnitTest one[] = {T(refuses)};
 
