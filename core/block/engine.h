@@ -167,6 +167,8 @@ int sim_file_close(struct sim_file *);
  * moved or -errno. For the engine at the moment of completion, and for the blocking
  * helpers. */
 int64_t sim_file_io(struct aio *a);
+/* It will be asked for what is there. */
+void sim_file_prefetch(struct sim_file *, uint64_t offset);
 uint64_t sim_file_size(struct sim_file *);
 int sim_file_truncate(struct sim_file *, uint64_t size);
 bool sim_file_is_data(struct sim_file *, uint64_t offset, uint64_t *len);

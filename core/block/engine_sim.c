@@ -143,6 +143,7 @@ static void submit_one(struct sim_engine *e, struct aio *a)
 
     e->engine.inflight++;
     a->engine_data = e;
+    sim_file_prefetch(blk_sim(a->file), a->offset);
     memset(ev, 0, sizeof(*ev));
     ev->fn = finish;
     if (!queues(e, a) || !a->len)

@@ -10,6 +10,7 @@
 #ifndef ASYNCOW_SIM_FILE_H
 #define ASYNCOW_SIM_FILE_H
 #include "core/block/engine.h"
+#include "core/block/sim_memory.h"
 #include "core/env/sim.h"
 
 struct page {
@@ -28,6 +29,7 @@ struct sim_file {
     struct page *table; /* open addressing; a power of two of slots */
     unsigned bits;
     size_t pages;
+    struct sim_memory memory; /* of those that aren't the page of zeros */
 };
 struct sim_files {
     struct sim_file *head;
