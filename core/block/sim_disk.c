@@ -121,6 +121,8 @@ static bool from_buffer(const struct sim_disk_model *d, struct sim_arm *arm,
         return false;
     if (reading && end + d->readahead > arm->limit)
         arm->limit = end + d->readahead;
+    if (arm->limit - arm->from > 2 * d->readahead) /* no room for what lies behind */
+        arm->from = arm->limit - 2 * d->readahead;
     uint64_t ready_ns = buffered_ns(d, arm, end);
     *done_ns = now_ns + d->command_ns;
     if (*done_ns < ready_ns)

@@ -7,7 +7,7 @@
  * that what lies in sequence passes under the head without a pause. All tracks have the
  * same length: no zones. The drive serves one command at a time and has no queue of its
  * own and no write cache; after a read it reads on into a buffer until it has something
- * else to do, one segment of `readahead` bytes.
+ * else to do, and keeps as much of what lies behind: one segment of twice `readahead` bytes.
  */
 #ifndef ASYNCOW_SIM_DISK_H
 #define ASYNCOW_SIM_DISK_H
