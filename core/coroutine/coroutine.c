@@ -85,20 +85,14 @@ static inline __attribute__((always_inline)) void co_switch(struct co *from,
 
 /* --- switches that somebody watches: a back end around the one in use -------------- */
 
-static __thread struct {
-    void (*fn)(void *opaque);
-    void *opaque;
-    bool skips; /* the next one is between worlds */
-} watcher;
-
 static void watched_change(struct co_ctx *from, struct co_ctx *to)
 {
     struct co *a = (struct co *)((char *)from - offsetof(struct co, ctx));
     struct co *b = (struct co *)((char *)to - offsetof(struct co, ctx));
 
-    if (!watcher.skips)
-        watcher.fn(watcher.opaque);
-    watcher.skips = false;
+    if (!co_tls.watcher_skips)
+        co_tls.watcher(co_tls.watcher_opaque);
+    co_tls.watcher_skips = false;
 #ifdef CO_HAVE_ASM
     if (!co_tls.backend->change)
         co_asm_switch(&a->sp, b->sp);
@@ -111,9 +105,9 @@ static const struct co_backend watched = {.name = "watched", .change = watched_c
 
 void co_watch_switches(void (*fn)(void *opaque), void *opaque)
 {
-    watcher.fn = fn;
-    watcher.opaque = opaque;
-    watcher.skips = false;
+    co_tls.watcher = fn;
+    co_tls.watcher_opaque = opaque;
+    co_tls.watcher_skips = false;
     if (co_tls.world.leader)
         co_tls.other = fn ? &watched : co_tls.backend->change ? co_tls.backend : NULL;
 }
@@ -121,7 +115,7 @@ void co_watch_switches(void (*fn)(void *opaque), void *opaque)
 void co_backend_use(const struct co_backend *b)
 {
     co_tls.backend = b;
-    co_tls.other = watcher.fn ? &watched : b->change ? b : NULL;
+    co_tls.other = co_tls.watcher ? &watched : b->change ? b : NULL;
     if (b->adopt)
         b->adopt(&thread_leader.ctx);
 }
@@ -306,7 +300,7 @@ static void world_main(void *opaque)
     assert(!co_tls.world.ready.head); /* nobody would ever run them */
     co_tls.world = *next;
     self->caller = next->current;
-    watcher.skips = true;
+    co_tls.watcher_skips = true;
 }
 
 int co_world_create(struct co_world *w, struct co_world *(*fn)(void *arg), void *arg)
@@ -331,6 +325,6 @@ void co_world_switch(struct co_world *save, const struct co_world *load)
     save->current = self;
     save->ready = co_tls.world.ready;
     co_tls.world = *load;
-    watcher.skips = true;
+    co_tls.watcher_skips = true;
     co_switch(self, load->current, false);
 }

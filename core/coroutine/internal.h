@@ -60,6 +60,10 @@ struct co_state { /* of a thread */
     const struct co_backend *backend; /* of new stacks */
     unsigned mapped, mapped_max, colour;
     struct co *from; /* ASan: who switched last */
+
+    void (*watcher)(void *opaque); /* co_watch_switches() */
+    void *watcher_opaque;
+    bool watcher_skips; /* the next switch is between worlds */
 };
 extern __thread struct co_state co_tls
     __attribute__((tls_model("initial-exec"), visibility("hidden")));

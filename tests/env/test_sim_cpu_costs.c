@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/coroutine/coroutine.h"
+#include "core/env/error.h"
 #include "core/env/sim.h"
 
 static struct env *env;
@@ -116,24 +117,27 @@ static void events_come_at_their_own_time(void **state)
 /* ---- what others see ---- */
 
 static uint64_t set_ns, seen_ns;
-static bool flag;
+static bool flag, waiting;
 static struct env_cond cond;
 
 static void sets(void *arg)
 {
     (void)arg;
-    env_mutex_lock(env, &common);
-    env_step(env, 5000);
-    flag = true;
+    for (bool others = false; !others;) {
+        env_mutex_lock(env, &common);
+        others = flag = waiting;
+        env_mutex_unlock(env, &common);
+    }
+    env_step(env, 5000); /* before it tells */
     env_cond_signal(env, &cond);
     set_ns = env_now_ns(env);
-    env_mutex_unlock(env, &common);
 }
 
 static void waits(void *arg)
 {
     (void)arg;
     env_mutex_lock(env, &common);
+    waiting = true;
     while (!flag)
         env_cond_wait(env, &cond, &common);
     env_mutex_unlock(env, &common);
@@ -151,7 +155,7 @@ static void what_was_done_is_seen_when_it_is_paid_for(void **state)
     c.ns[SIM_HANDOVER] = 200;
     sim_set_costs(env, &c);
     env_cond_init(&cond);
-    flag = false;
+    flag = waiting = false;
     assert_int_equal(env_thread_start(env, &a, waits, NULL), 0);
     assert_int_equal(env_thread_start(env, &b, sets, NULL), 0);
     env_thread_join(env, &a);
@@ -192,9 +196,12 @@ static uint64_t switches(uint64_t cost_ns)
     return u.steps[SIM_COROUTINE];
 }
 
-static void switches_are_counted(void **state)
+static void switches_of_a_back_end(const char *name)
 {
-    (void)state;
+    struct error err = {""};
+
+    if (co_set_backend(name, &err) < 0)
+        return; /* it can't work here */
     start(1);
     assert_int_equal(switches(5), 4);
     assert_int_equal(switches(0), 4); /* not any more */
@@ -206,7 +213,7 @@ static void switches_are_counted(void **state)
     sim_set_costs(env, &c);
     struct env_thread a, b;
     env_cond_init(&cond);
-    flag = false;
+    flag = waiting = false;
     assert_int_equal(env_thread_start(env, &a, waits, NULL), 0);
     assert_int_equal(env_thread_start(env, &b, sets, NULL), 0);
     env_thread_join(env, &a);
@@ -216,6 +223,16 @@ static void switches_are_counted(void **state)
     assert_int_equal(u.steps[SIM_COROUTINE], 0);
     env_cond_destroy(&cond);
     stop();
+}
+
+static void switches_are_counted(void **state)
+{
+    const char *name;
+    (void)state;
+
+    for (unsigned i = 0; (name = co_backend_name(i, NULL)); i++)
+        switches_of_a_back_end(name);
+    assert_int_equal(co_set_backend("auto", NULL), 0);
 }
 
 static void without_costs_nothing_is_kept(void **state)

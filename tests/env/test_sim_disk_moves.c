@@ -148,6 +148,8 @@ static void reading_ahead(void **state)
     for (uint64_t offset = 1000; offset < 30000; offset += 1000)
         done = read_us(done + 50, offset, 1000);
     assert_true(done < 30 * 1000 + 30 * 1100 + 2000);
+    /* But what lies far behind is forgotten. */
+    assert_true(read_us(done + 50, 0, 100) > done + 50 + 150);
     /* It stopped where it was told to: the rest needs the platter. */
     arm = (struct sim_arm){0};
     read_us(0, 0, 1000);
