@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs `asyncow explore` over all sets of operations, one strategy after the other, and
-writes down how many schedules each set has under each: explore.json and explore.txt.
+writes down how many schedules each set has under each: NAME.json and NAME.txt.
 
 Fails if a schedule does. What else is given goes to `asyncow explore`.
 """
@@ -53,6 +53,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--program', required=True, help='asyncow')
     parser.add_argument('--output', required=True, help='directory')
+    parser.add_argument('--name', default='explore', help='of the files')
     parser.add_argument('--strategy', default=','.join(STRATEGIES))
     options, arguments = parser.parse_known_args()
     sums, rows, sets, failed = [], {}, [], 0
@@ -70,10 +71,10 @@ def main():
         print(table(sums[-1:], {}).splitlines()[3], flush=True)
     os.makedirs(options.output, exist_ok=True)
     facts = bench.manifest(TOP, options.program, options.output, arguments=arguments)
-    with open(f'{options.output}/explore.json', 'w', encoding='utf-8') as f:
+    with open(f'{options.output}/{options.name}.json', 'w', encoding='utf-8') as f:
         f.write('{"manifest": ' + json.dumps(facts, indent=1) + ',\n"strategies": ' + json.dumps(sums, indent=1) +
                 ',\n"sets": [\n' + ',\n'.join(json.dumps(s) for s in sets) + '\n]}\n')
-    with open(f'{options.output}/explore.txt', 'w', encoding='utf-8') as f:
+    with open(f'{options.output}/{options.name}.txt', 'w', encoding='utf-8') as f:
         f.write(table(sums, rows))
     return 1 if failed else 0
 

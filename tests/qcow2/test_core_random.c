@@ -29,7 +29,7 @@ static void round_of(const struct config *c, uint64_t seed, struct qcow2_stats *
     guest_init(&g, c, &w, seed);
     for (int part = 0; part < 2; part++) { /* closed and opened again in between */
         guest_run(&g, &w, guest_open, 1);
-        w.deaths = part ? 60 : 0;
+        w.deaths = part ? 20 : 0;
         guest_run(&g, &w, guest_work, DEPTH);
         guest_run(&g, &w, guest_close, 1);
         world_save(&w, image);
