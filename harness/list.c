@@ -281,11 +281,10 @@ static void print_abilities(const struct engine_ops *e, bool usable)
 {
     json_t *helped = names_helped(e);
     char text[600];
-    size_t i;
-    json_t *name;
 
-    json_array_foreach(helped, i, name)
-        printf("%s%s", i ? ", " : "    by helper threads: ", json_string_value(name));
+    for (size_t i = 0; i < json_array_size(helped); i++)
+        printf("%s%s", i ? ", " : "    by helper threads: ",
+               json_string_value(json_array_get(helped, i)));
     if (json_array_size(helped))
         putchar('\n');
     if (!e->cancel)

@@ -40,7 +40,7 @@ uint8_t *sim_memory_page(struct sim_memory *m)
     uint8_t *page = m->given_back;
 
     if (page) {
-        memcpy(&m->given_back, page, sizeof(page));
+        memcpy(&m->given_back, page, sizeof(m->given_back));
         return page;
     }
     if (m->next == m->end && !more(m))
@@ -52,7 +52,7 @@ uint8_t *sim_memory_page(struct sim_memory *m)
 
 void sim_memory_give_back(struct sim_memory *m, uint8_t *page)
 {
-    memcpy(page, &m->given_back, sizeof(page));
+    memcpy(page, &m->given_back, sizeof(m->given_back));
     m->given_back = page;
 }
 
