@@ -285,11 +285,13 @@ static int operate(struct writer *w, struct qcow2_snapshot *s)
 
     do {
         r = qcow2_snapshot_step(w->q, s, &need);
-        if (r > 0 && (r = settle(w, r, &need)) < 0)
-            qcow2_snapshot_cancel(w->q, s);
-        else if (!r && !s->tables_left)
-            break;
-    } while (!r);
+        if (r > 0) {
+            if ((r = settle(w, r, &need)) < 0)
+                qcow2_snapshot_failed(w->q, s, r);
+            r = 0;
+            s->tables_left = 1;
+        }
+    } while (!r && s->tables_left);
     while (qcow2_wake(w->q))
         ;
     return r;
@@ -344,8 +346,12 @@ static int erase(struct writer *w, uint64_t guest, uint64_t end, struct error *e
     return 0;
 }
 
-static int resize_error(struct writer *w, int r, uint64_t size, struct error *err)
+static int resize_core(struct writer *w, enum qcow2_snapshot_op part, uint64_t size,
+                       struct error *err)
 {
+    struct qcow2_snapshot s = {.op = part, .size = size};
+    int r = operate(w, &s);
+
     switch (r) {
     case 0:
         return 0;
@@ -365,7 +371,6 @@ static int resize_error(struct writer *w, int r, uint64_t size, struct error *er
 
 int writer_resize(struct writer *w, uint64_t size, struct error *err)
 {
-    struct qcow2_snapshot s = {.op = QCOW2_RESIZE, .size = size};
     uint64_t old = w->node->size;
     int r = 0;
 
@@ -373,20 +378,22 @@ int writer_resize(struct writer *w, uint64_t size, struct error *err)
         r = blk_truncate(w->node->file, size);
         return r < 0 ? error_set(err, r, "%s", strerror(-r)) : 0;
     }
-    r = qcow2_resizable(w->q, size); /* before anything is given up for it */
-    if (r < 0)
-        return resize_error(w, r, size, err);
-    if (size < old) {
+    /* What is cut off or added comes first, the size last: whatever stops it half way,
+     * the disk has its old size, or the new one and zeros where it grew. */
+    r = resize_core(w, QCOW2_RESIZE_BEGIN, size, err);
+    if (!r && size < old) {
         uint64_t c = qcow2_cluster_size(w->q), whole = (size + c - 1) & ~(c - 1);
         r = erase(w, size, whole < old ? whole : old, err);
         if (!r && whole < old)
             r = writer_discard(w, whole, old - whole, err);
     }
     if (!r)
-        r = resize_error(w, operate(w, &s), size, err);
+        r = erase(w, old, size, err);
+    if (!r)
+        r = resize_core(w, QCOW2_RESIZE, size, err);
     if (!r)
         w->node->size = size;
-    return r < 0 || size < old ? r : erase(w, old, size, err);
+    return r;
 }
 
 static const char *why_not(const struct writer *w, int r, char *buf, size_t len)
@@ -403,7 +410,8 @@ static const char *why_not(const struct writer *w, int r, char *buf, size_t len)
     case -ENOTSUP:
         return "the disk had another size when it was made";
     case -EFBIG:
-        return "the table of snapshots or the L1 table would be larger than is allowed";
+        return "the table of snapshots, or of refcounts, would be larger than is "
+               "allowed";
     default:
         return strerror(-r);
     }

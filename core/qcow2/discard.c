@@ -3,7 +3,8 @@
  *
  * A cluster without backing becomes unallocated, one over a backing file gets the zero
  * flag. Version 2 has no zero flag: over a backing file it can't tell zeros from what
- * lies below, so discard leaves it alone and write-zeroes writes data.
+ * lies below, so discard leaves it alone and write-zeroes writes data; but for what a
+ * disk is about to lose (QCOW2_RESIZE_BEGIN).
  */
 #include "core/qcow2/internal.h"
 
@@ -16,8 +17,11 @@ static uint64_t whole_end(const struct qcow2 *q, uint64_t end)
 }
 
 /* Whether unallocated would show something else, if not to us: the file below may not
- * have been opened. */
-static bool lies_over_another(const struct qcow2 *q) { return q->header.has_backing; }
+ * have been opened. Where a disk of version 2 is about to end nobody minds. */
+static bool lies_over_another(const struct qcow2 *q, uint64_t guest)
+{
+    return q->header.has_backing && (q->header.version > 2 || guest < q->cut);
+}
 
 /* What lies in the first cluster, when it is not covered whole. */
 static int zero_part(struct qcow2 *q, uint64_t guest, uint64_t len, uint64_t *done,
@@ -36,22 +40,23 @@ static int zero_part(struct qcow2 *q, uint64_t guest, uint64_t len, uint64_t *do
 }
 
 /* Entry i becomes zero; false: it is already. */
-static bool zero_entry(const struct qcow2 *q, uint64_t entry, uint64_t *zeroed)
+static bool zero_entry(bool over_another, uint64_t entry, uint64_t *zeroed)
 {
-    *zeroed = lies_over_another(q) ? QCOW2_ZERO_FLAG : 0;
-    return entry != *zeroed && !(entry == QCOW2_ZERO_FLAG && !lies_over_another(q));
+    *zeroed = over_another ? QCOW2_ZERO_FLAG : 0;
+    return entry != *zeroed && !(entry == QCOW2_ZERO_FLAG && !over_another);
 }
 
 /* Clusters from entry i that limbo has room for, and what they need of it. */
-static uint64_t zero_run(const struct qcow2 *q, const struct qcow2_slice *s, uint64_t i,
-                         uint64_t n, uint32_t *frees, bool *changes)
+static uint64_t zero_run(const struct qcow2 *q, const struct qcow2_slice *s,
+                         bool over_another, uint64_t i, uint64_t n, uint32_t *frees,
+                         bool *changes)
 {
     uint64_t k, zeroed;
     *frees = 0;
     *changes = false;
     for (k = 0; k < n && *frees < q->limbo_cap / 4; k++) {
         *frees += limbo_cost(q, l2_entry(s, i + k));
-        *changes |= zero_entry(q, l2_entry(s, i + k), &zeroed);
+        *changes |= zero_entry(over_another, l2_entry(s, i + k), &zeroed);
     }
     return k;
 }
@@ -62,14 +67,14 @@ static int zero_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest
     struct qcow2_slice *s;
     uint64_t offset, host, zeroed;
     uint32_t frees;
-    bool changes;
+    bool changes, over_another = lies_over_another(q, guest);
 
     int ret = inflight_overlap(q, t, guest, n << q->cluster_bits, need);
     if (ret)
         return ret;
     if (l2_slice_offset(q, guest, &offset))
         return corrupt(q, "L1 entry of guest offset", guest, ILLEGAL);
-    if (!offset && !lies_over_another(q)) {
+    if (!offset && !over_another) {
         *done = n << q->cluster_bits;
         return 0;
     }
@@ -82,7 +87,7 @@ static int zero_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest
             return corrupt(q, "L2 entry of guest offset",
                            guest + (k << q->cluster_bits), ILLEGAL);
     }
-    n = zero_run(q, s, i, n, &frees, &changes);
+    n = zero_run(q, s, over_another, i, n, &frees, &changes);
     ret = frees > t->limbo ? limbo_promise(q, t, frees - t->limbo) : 0;
     if (ret)
         return ret;
@@ -94,7 +99,7 @@ static int zero_clusters(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest
     }
     for (uint64_t k = 0; k < n; k++) {
         uint64_t entry = l2_entry(s, i + k);
-        if (!zero_entry(q, entry, &zeroed))
+        if (!zero_entry(over_another, entry, &zeroed))
             continue;
         limbo_push_entry(q, t, entry);
         qcow2_put_be64(s->buf + 8 * (i + k), zeroed);
@@ -124,7 +129,7 @@ int qcow2_zero(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint64_t
             break;
         if ((guest & (q->cluster - 1)) || len < q->cluster) {
             ret = zero_part(q, guest, min64(len, want), done, part, need);
-        } else if (q->header.version < 3 && lies_over_another(q)) {
+        } else if (q->header.version < 3 && lies_over_another(q, guest)) {
             *done = len & ~(q->cluster - 1);
             *part = QCOW2_PART_WRITE;
         } else {
@@ -148,12 +153,11 @@ int qcow2_discard(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest, uint6
     enum qcow2_part part;
     uint64_t skip = guest & (q->cluster - 1);
 
-    if (skip || whole_end(q, guest + len) - guest < q->cluster ||
-        (q->header.version < 3 && lies_over_another(q))) {
+    bool ignored = q->header.version < 3 && lies_over_another(q, guest);
+
+    if (skip || whole_end(q, guest + len) - guest < q->cluster || ignored) {
         int ret = writable(q);
-        *done = min64(len, q->header.version < 3 && lies_over_another(q)
-                               ? len
-                               : q->cluster - skip);
+        *done = min64(len, ignored ? len : q->cluster - skip);
         if (ret)
             ticket_end(q, t);
         return ret;

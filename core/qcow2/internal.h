@@ -81,7 +81,7 @@ struct maker { /* a table being made: at most one of a sort at a time */
     bool orphan;                /* the owner died with its I/O in flight */
     bool issued, done, awaited;
     uint64_t offset;
-    uint8_t *buf;              /* refcount table growth: what is written */
+    uint8_t *buf;              /* table growth, a long run: what is written */
     struct qcow2_ticket limbo; /* holds its promise of a limbo entry */
     uint64_t blocks, clusters, entries;
 };
@@ -93,6 +93,8 @@ struct qcow2 {
     unsigned l2_bits;  /* log2 of entries in an L2 table */
     unsigned ref_bits; /* log2 of refcounts in a block */
     uint64_t cluster, slice_size;
+    uint64_t size_on_disk; /* header.size, but while the disk grows (resize.c) */
+    uint64_t cut;          /* from here on the disk is about to end; UINT64_MAX: not */
     bool poisoned, corrupt, backing;
     struct qcow2_complaint complaint;
     int load_step;
@@ -276,8 +278,15 @@ int reftable_move(struct qcow2 *, struct qcow2_ticket *,
 /* The L2 slice of guest, of a table that is ours alone, pinned as pin[0] to change. */
 int l2_get_for_write(struct qcow2 *, struct qcow2_ticket *, uint64_t guest,
                      struct qcow2_slice **, struct qcow2_need *) QCOW2_MUST;
+/* One at a time makes such a table: 0: it is t, until it releases it or ends. */
+int maker_take(struct maker *, struct qcow2_ticket *t, struct qcow2_need *) QCOW2_MUST;
+void maker_release(struct qcow2 *, struct maker *);
 int maker_io_done(struct qcow2 *, struct maker *, int err);
 void maker_ticket_end(struct qcow2 *, struct maker *, struct qcow2_ticket *);
+
+/* long_run.c: n adjoining clusters, counted, however many. -EFBIG. */
+int alloc_long_run(struct qcow2 *, struct qcow2_ticket *, uint64_t n, uint64_t *offset,
+                   struct qcow2_need *) QCOW2_MUST;
 
 /* limbo.c */
 int limbo_promise(struct qcow2 *, struct qcow2_ticket *, uint32_t n) QCOW2_MUST;

@@ -100,6 +100,8 @@ int qcow2_open(struct qcow2 **out, const struct qcow2_header *h,
     q->end = q->virgin;
     q->grown = opt->file_size;
     q->grow_off = !opt->grow || !opt->regular;
+    q->size_on_disk = h->size;
+    q->cut = UINT64_MAX;
     q->epoch = 1;
     for (int i = 0; i < STAGES; i++) {
         TAILQ_INIT(&q->dirty[i]);

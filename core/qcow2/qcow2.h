@@ -207,7 +207,9 @@ enum qcow2_snapshot_op {
     QCOW2_SNAPSHOT_CREATE,
     QCOW2_SNAPSHOT_APPLY,
     QCOW2_SNAPSHOT_DELETE,
-    QCOW2_RESIZE, /* the disk gets another size, under the same gate */
+    /* The disk gets another size, under the same gate. */
+    QCOW2_RESIZE_BEGIN,
+    QCOW2_RESIZE,
 };
 struct qcow2_snapshot { /* one operation; zeroed before use but for the first part */
     enum qcow2_snapshot_op op;
@@ -223,6 +225,16 @@ struct qcow2_snapshot { /* one operation; zeroed before use but for the first pa
     uint64_t buf_len;
     unsigned index;
     bool walk_again;
+    int failed; /* why it is taken back; 0: it is not */
+    int late;   /* what failed when it had been done already */
+    bool linked, again, over, reads;
+    struct {
+        uint64_t i, k, e;
+    } raised; /* what is before this place in the tree has a reference more */
+    struct {
+        uint64_t offset, clusters;
+    } run[2]; /* allocated, and nothing leads there yet */
+    unsigned runs;
 };
 /* Loads the list; repeat until 0. Then count and info are valid. */
 int qcow2_snapshot_load(struct qcow2 *, struct qcow2_need *) QCOW2_MUST;
@@ -233,15 +245,24 @@ void qcow2_snapshot_at(const struct qcow2 *, unsigned i, struct qcow2_snapshot_i
  * those already begun have ended. -ENOENT: no such snapshot; -ERANGE: a refcount would
  * not fit its width; -ENOTSUP: the disk had another size then (apply), or version 2,
  * which does not record it, has snapshots (resize); -EFBIG.
- * A disk that shrinks keeps what its clusters past the new end hold: discard them
- * first. What was there before, or is in a backing file, shows again when it grows. */
+ * What it had changed when it fails it takes back, or, where it comes to nothing but
+ * freeing what is not used any more, it tries once more, and fails all the same, for
+ * somebody should hear of it: no cluster is leaked then, but by a crash, or where
+ * metadata can't be read again.
+ * A resize has two parts, with changes to what the disk gains or loses in between, so
+ * that whenever it is cut off nothing shows that should not. BEGIN: a disk that grows
+ * may be written to up to its new end, which nobody else sees yet (write zeros: what
+ * was there before, or is in a backing file, shows again); one that shrinks may be
+ * discarded from its new end on, over a backing file in version 2 too, and what is
+ * there is anybody's guess until the end. RESIZE: syncs, then sets the size. */
 int qcow2_snapshot_step(struct qcow2 *, struct qcow2_snapshot *,
                         struct qcow2_need *) QCOW2_MUST;
-/* Would a resize be refused? 0, -ENOTSUP or -EFBIG: to ask before anything past a new end
- * is given up. */
-int qcow2_resizable(const struct qcow2 *, uint64_t size);
-/* Gives it up after a NEED (with no I/O of it in flight). The image stays right, though
- * clusters may be leaked, and some that are not shared any more may not say so. */
+/* A NEED could not be met: err. Go on calling step, which takes back what it can and
+ * ends with err. */
+void qcow2_snapshot_failed(struct qcow2 *, struct qcow2_snapshot *, int err);
+/* Gives it up after a NEED (with no I/O of it in flight), here and now. The image stays
+ * right, though clusters may be leaked, and some that are not shared any more may not
+ * say so. */
 void qcow2_snapshot_cancel(struct qcow2 *, struct qcow2_snapshot *);
 
 /* Makes durable all that was committed before the ticket's first call. */

@@ -14,7 +14,9 @@
  *
  * So what the header points at is whole and counted before it does, and nothing is
  * freed while the header on disk still leads to it. A crash leaks clusters, no more.
- * Frees go through limbo like all others.
+ * Frees go through limbo like all others. One that fails before the header is changed
+ * is taken back (snapshot_undo.c), in phases of its own; afterwards the phase that
+ * failed is tried once more.
  */
 #include "core/qcow2/snapshot.h"
 
@@ -91,7 +93,8 @@ static int phase_sync(struct qcow2 *q, struct qcow2_snapshot *s,
 
 static int read_l1(struct qcow2 *q, struct qcow2_snapshot *s, struct qcow2_need *need)
 {
-    if (s->buf)
+    s->reads = !s->buf;
+    if (!s->reads)
         return 0;
     s->buf_len = max64(round_up(s->l1_entries * 8, q->slice_size), q->slice_size);
     if (posix_memalign((void **)&s->buf, SLICE_MAX, s->buf_len))
@@ -106,9 +109,6 @@ static int phase_active_tree(struct qcow2 *q, struct qcow2_snapshot *s,
                              struct qcow2_need *need)
 {
     (void)need;
-    if (!snapshot_run_fits(q, q->l1.entries * 8) ||
-        !snapshot_run_fits(q, q->snapshot_table_len + snapshot_list_entry(q, s, NULL)))
-        return -EFBIG; /* before anything is changed */
     s->l1_offset = q->l1.offset;
     s->l1_entries = q->l1.entries;
     s->buf_len = max64((uint64_t)q->l1.nslices << q->slice_bits, q->slice_size);
@@ -139,8 +139,6 @@ static int phase_snapshot_tree(struct qcow2 *q, struct qcow2_snapshot *s,
     if (s->op == QCOW2_SNAPSHOT_APPLY && extra >= 16 &&
         qcow2_be64(e->raw + 48) != q->header.size)
         return -ENOTSUP;
-    if (s->op == QCOW2_SNAPSHOT_APPLY && !snapshot_run_fits(q, apply_entries(q, s) * 8))
-        return -EFBIG;
     s->i = s->k = s->e = 0;
     return read_l1(q, s, need);
 }
@@ -154,7 +152,11 @@ static int phase_room(struct qcow2 *q, struct qcow2_snapshot *s,
 static int phase_raise(struct qcow2 *q, struct qcow2_snapshot *s,
                        struct qcow2_need *need)
 {
-    return snapshot_walk(q, s, snapshot_visit_raise, true, need);
+    int ret = snapshot_walk(q, s, snapshot_visit_raise, true, need);
+    s->raised.i = ret || s->walk_again ? s->i : UINT64_MAX;
+    s->raised.k = s->k;
+    s->raised.e = s->e;
+    return ret;
 }
 
 static int phase_free_tree(struct qcow2 *q, struct qcow2_snapshot *s,
@@ -221,14 +223,14 @@ static int phase_header_table(struct qcow2 *q, struct qcow2_snapshot *s,
         return ret;
     }
     uint64_t len = s->buf_len;
+    snapshot_linked(s);
     snapshots_free(q);
     q->snapshot_table = s->buf;
     q->snapshot_table_len = n ? len : 0;
     s->buf = NULL;
-    ret = snapshot_list_parse(q, q->snapshot_table, n ? len : 0);
-    if (ret) /* the next one reads it from the disk, where it is durable */
-        snapshots_free(q);
-    return ret;
+    if (snapshot_list_parse(q, q->snapshot_table, n ? len : 0))
+        snapshots_free(q); /* no memory: the next one reads it from the disk */
+    return 0;
 }
 
 static int phase_free_table(struct qcow2 *q, struct qcow2_snapshot *s,
@@ -274,22 +276,29 @@ static int phase_header_l1(struct qcow2 *q, struct qcow2_snapshot *s,
                            struct qcow2_need *need)
 {
     struct qcow2_header old = q->header;
-    struct table table, dead;
+    struct table table, dead = q->l1;
+    uint64_t len = max64(round_up(dead.entries * 8, SLICE_MAX), SLICE_MAX);
+    uint8_t *buf;
     int ret = metaset_room(q, s->l1_entries);
 
     (void)need;
-    if (!ret)
-        ret = table_init(q, &table, SLICE_L1, s->l1_offset, s->l1_entries);
-    if (ret)
+    if (ret || posix_memalign((void **)&buf, SLICE_MAX, len))
+        return -ENOMEM;
+    ret = table_init(q, &table, SLICE_L1, s->l1_offset, s->l1_entries);
+    if (ret) {
+        free(buf);
         return ret;
+    }
     q->header.l1_offset = s->l1_offset;
     q->header.l1_size = (uint32_t)s->l1_entries;
     ret = snapshot_header_change(q);
     if (ret) {
         q->header = old;
         table_free(&table);
+        free(buf);
         return ret;
     }
+    snapshot_linked(s);
     memcpy(table.entry, s->buf, s->l1_entries * 8);
     for (uint64_t i = 0; i < s->l1_entries; i++) {
         uint64_t offset = qcow2_be64(s->buf + 8 * i) & QCOW2_OFFSET_MASK;
@@ -297,17 +306,15 @@ static int phase_header_l1(struct qcow2 *q, struct qcow2_snapshot *s,
             metaset_add(q, offset);
     }
     /* The old one, clean since the sync, is the tree to free. */
-    dead = q->l1;
     q->l1 = table;
     s->l1_entries = dead.entries;
-    s->buf_len = max64(round_up(dead.entries * 8, SLICE_MAX), SLICE_MAX);
+    s->buf_len = len;
     free(s->buf);
-    s->buf = NULL;
-    if (!posix_memalign((void **)&s->buf, SLICE_MAX, s->buf_len))
-        memcpy(s->buf, dead.entry, dead.entries * 8);
+    s->buf = buf;
+    memcpy(s->buf, dead.entry, dead.entries * 8);
     table_free(&dead);
     s->i = s->k = s->e = 0;
-    return s->buf ? 0 : -ENOMEM;
+    return 0;
 }
 
 /* ---- delete ---- */
@@ -330,6 +337,20 @@ static int phase_sync_all(struct qcow2 *q, struct qcow2_snapshot *s,
         s->t.epoch = 0;
     } while (q->limbo_len);
     return 0;
+}
+
+/* ---- taking it back ---- */
+
+/* COPIED says nothing of a cluster that waits in limbo still. */
+static int undo_sync(struct qcow2 *q, struct qcow2_snapshot *s, struct qcow2_need *need)
+{
+    return snapshot_has_raised(s) ? phase_sync_all(q, s, need) : 0;
+}
+
+static int undo_copied(struct qcow2 *q, struct qcow2_snapshot *s,
+                       struct qcow2_need *need)
+{
+    return snapshot_has_raised(s) ? snapshot_set_copied(q, s, need) : 0;
 }
 
 /* ---- the operations ---- */
@@ -366,9 +387,15 @@ static phase_fn *const delete_phases[] = {phase_quiet,        phase_load,
                                           phase_free_tree,    phase_free_l1,
                                           phase_sync_all,     snapshot_set_copied,
                                           phase_sync,         NULL};
+static phase_fn *const resize_begin_phases[] = {
+    phase_quiet,   phase_sync, resize_larger_l1, resize_write_l1, phase_sync,
+    resize_header, phase_sync, phase_free_table, phase_sync_all,  resize_open,
+    NULL};
 static phase_fn *const resize_phases[] = {
     phase_quiet,   phase_sync, resize_larger_l1, resize_write_l1, phase_sync,
     resize_header, phase_sync, phase_free_table, phase_sync_all,  NULL};
+static phase_fn *const undo_phases[] = {snapshot_undo_raised, snapshot_undo_runs,
+                                        undo_sync, undo_copied, NULL};
 
 static void snapshot_end(struct qcow2 *q, struct qcow2_snapshot *s)
 {
@@ -387,33 +414,87 @@ void qcow2_snapshot_cancel(struct qcow2 *q, struct qcow2_snapshot *s)
     snapshot_end(q, s);
 }
 
-int qcow2_snapshot_step(struct qcow2 *q, struct qcow2_snapshot *s,
-                        struct qcow2_need *need)
+static void take_back(struct qcow2 *q, struct qcow2_snapshot *s, int err)
 {
-    static phase_fn *const *const phases[] = {create_phases, apply_phases,
-                                              delete_phases, resize_phases};
-    int ret = writable(q);
+    ticket_end(q, &s->t); /* the gate stays shut */
+    s->failed = err;
+    s->phase = 0;
+    s->i = s->k = s->e = s->new_clusters = 0;
+    s->walk_again = false;
+    if (s->op == QCOW2_SNAPSHOT_CREATE && snapshot_has_raised(s) &&
+        phase_active_tree(q, s, NULL))
+        s->raised.i = s->raised.k = s->raised.e = 0; /* no memory: they stay */
+}
 
-    s->tables_left = 1;
-    while (!ret && phases[s->op][s->phase]) {
+/* What is left to do once the header leads to what was made only frees what it led to
+ * before: that is tried again. */
+static void once_more(struct qcow2 *q, struct qcow2_snapshot *s, int err)
+{
+    ticket_end(q, &s->t);
+    s->late = err;
+    s->again = true;
+    s->walk_again = false;
+    if (!s->reads)
+        return;
+    free(s->buf);
+    s->buf = NULL;
+}
+
+void qcow2_snapshot_failed(struct qcow2 *q, struct qcow2_snapshot *s, int err)
+{
+    if (writable(q) || s->failed || s->again) { /* it has no use, or failed too */
+        s->over = true;
+        s->failed = s->failed ? s->failed : err;
+    } else if (s->linked) {
+        once_more(q, s, err);
+    } else {
+        take_back(q, s, err);
+    }
+}
+
+/* 0: to the end, or walk_again: one table of many. */
+static int run_phases(struct qcow2 *q, struct qcow2_snapshot *s,
+                      struct qcow2_need *need)
+{
+    static phase_fn *const *const phases[] = {
+        create_phases, apply_phases, delete_phases, resize_begin_phases, resize_phases};
+    phase_fn *const *phase = s->failed ? undo_phases : phases[s->op];
+    int ret = 0;
+
+    while (!ret && phase[s->phase]) {
         if (s->t.step == STEP_SYNC)
             ret = owe_sync(q, &s->t, need);
         if (!ret)
-            ret = phases[s->op][s->phase](q, s, need);
+            ret = phase[s->phase](q, s, need);
         if (ret == -EBUSY) {
             ret = owe_sync(q, &s->t, need);
             continue;
         }
-        if (s->walk_again) {
-            s->walk_again = false;
+        if (s->walk_again)
             return 0;
-        }
         s->phase += !ret;
     }
-    if (ret <= 0) {
-        if (s->op != QCOW2_RESIZE)
-            stat_add(&q->stats.snapshots);
-        snapshot_end(q, s);
-    }
     return ret;
+}
+
+int qcow2_snapshot_step(struct qcow2 *q, struct qcow2_snapshot *s,
+                        struct qcow2_need *need)
+{
+    int ret = s->over ? s->failed : writable(q);
+
+    s->tables_left = 1;
+    if (!ret)
+        ret = run_phases(q, s, need);
+    while (ret < 0 && !s->over) {
+        qcow2_snapshot_failed(q, s, ret);
+        ret = s->over ? s->failed : run_phases(q, s, need);
+    }
+    if (ret > 0 || (!ret && s->walk_again)) {
+        s->walk_again = false;
+        return ret;
+    }
+    if (s->op < QCOW2_RESIZE_BEGIN)
+        stat_add(&q->stats.snapshots);
+    snapshot_end(q, s);
+    return s->failed ? s->failed : ret ? ret : s->late;
 }

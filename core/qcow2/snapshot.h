@@ -1,6 +1,7 @@
 /*
  * What the parts of snapshots share: snapshot.c (the operations), snapshot_list.c (the
- * table of snapshots), snapshot_tree.c (what hangs under an L1 table),
+ * table of snapshots), snapshot_tree.c (what hangs under an L1 table), snapshot_undo.c
+ * (taking back what failed),
  * snapshot_tables.c (writing them), resize.c (one more operation of the kind). All
  * under the exclusive side; verdicts as in qcow2.h, -EBUSY: a sync is owed, then once
  * more.
@@ -36,8 +37,6 @@ int snapshot_set_copied(struct qcow2 *, struct qcow2_snapshot *,
 /* snapshot_tables.c */
 /* L1 entries that a disk of so many bytes needs. */
 uint64_t snapshot_entries_for(const struct qcow2 *, uint64_t size);
-/* Can so many bytes be had in adjoining clusters? */
-bool snapshot_run_fits(const struct qcow2 *, uint64_t len);
 /* Writes s->buf to new clusters. */
 int snapshot_write_new(struct qcow2 *, struct qcow2_snapshot *,
                        struct qcow2_need *) QCOW2_MUST;
@@ -47,6 +46,16 @@ int snapshot_write_l1(struct qcow2 *, struct qcow2_snapshot *,
 /* q->header as it is now, into its slice. */
 int snapshot_header_change(struct qcow2 *) QCOW2_MUST;
 
+/* snapshot_undo.c. Takes back: the references that were raised (s->buf: the L1 that they
+ * were raised under); the clusters allocated. */
+bool snapshot_has_raised(const struct qcow2_snapshot *);
+int snapshot_undo_raised(struct qcow2 *, struct qcow2_snapshot *,
+                         struct qcow2_need *) QCOW2_MUST;
+int snapshot_undo_runs(struct qcow2 *, struct qcow2_snapshot *,
+                       struct qcow2_need *) QCOW2_MUST;
+/* The header, as it is now, leads to what was made: nothing is to be taken back. */
+void snapshot_linked(struct qcow2_snapshot *);
+
 /* resize.c. A larger L1, where the disk needs one; written; and what leads to it. */
 int resize_larger_l1(struct qcow2 *, struct qcow2_snapshot *,
                      struct qcow2_need *) QCOW2_MUST;
@@ -54,5 +63,8 @@ int resize_write_l1(struct qcow2 *, struct qcow2_snapshot *,
                     struct qcow2_need *) QCOW2_MUST;
 int resize_header(struct qcow2 *, struct qcow2_snapshot *,
                   struct qcow2_need *) QCOW2_MUST;
+/* From here on the disk may be used as BEGIN says. */
+int resize_open(struct qcow2 *, struct qcow2_snapshot *,
+                struct qcow2_need *) QCOW2_MUST;
 
 #endif

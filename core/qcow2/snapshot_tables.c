@@ -10,21 +10,18 @@ uint64_t snapshot_entries_for(const struct qcow2 *q, uint64_t size)
     return (size >> per_l1) + !!(size & ((1ull << per_l1) - 1));
 }
 
-bool snapshot_run_fits(const struct qcow2 *q, uint64_t len)
+/* Could be found among free ones: alloc_clusters() looks into one slice of refcounts at
+ * a time, and a block that is one slice counts itself first. */
+static bool is_short(const struct qcow2 *q, uint64_t n)
 {
-    uint64_t n = round_up(len, q->cluster) >> q->cluster_bits;
-    /* A block that is one slice counts itself first: no run is as long as it. */
     return n + (q->slice_size == q->cluster) <= q->slice_size * 8 >> q->order;
 }
 
-/* n adjoining clusters, counted at once: a crash leaks them. */
-static int take_run(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t n,
+static int find_run(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t n,
                     uint64_t *offset, struct qcow2_need *need)
 {
     uint64_t at, len = 0;
 
-    if (!snapshot_run_fits(q, n << q->cluster_bits))
-        return -EFBIG;
     for (;;) {
         int ret = alloc_clusters(q, &s->t, n, &at, &len, need);
         if (ret)
@@ -39,6 +36,19 @@ static int take_run(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t n,
     ticket_unpin(q, &s->t, 1);
     alloc_ticket_end(q, &s->t);
     *offset = at;
+    return 0;
+}
+
+/* n adjoining clusters, counted at once: a crash leaks them. */
+static int take_run(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t n,
+                    uint64_t *offset, struct qcow2_need *need)
+{
+    int ret = is_short(q, n) ? find_run(q, s, n, offset, need)
+                             : alloc_long_run(q, &s->t, n, offset, need);
+    if (ret)
+        return ret;
+    s->run[s->runs].offset = *offset;
+    s->run[s->runs++].clusters = n;
     return 0;
 }
 
@@ -80,7 +90,7 @@ int snapshot_header_change(struct qcow2 *q)
                    q->header.snapshots_offset);
     qcow2_put_be32(q->header_buf + QCOW2_H_L1_SIZE, q->header.l1_size);
     qcow2_put_be64(q->header_buf + QCOW2_H_L1_OFFSET, q->header.l1_offset);
-    qcow2_put_be64(q->header_buf + QCOW2_H_SIZE, q->header.size);
+    qcow2_put_be64(q->header_buf + QCOW2_H_SIZE, q->size_on_disk);
     slice_unintend(q, &q->header_slice);
     return 0;
 }

@@ -13,7 +13,7 @@
 
 /* ---- one maker at a time ---- */
 
-static int maker_take(struct maker *m, struct qcow2_ticket *t, struct qcow2_need *need)
+int maker_take(struct maker *m, struct qcow2_ticket *t, struct qcow2_need *need)
 {
     if (m->owner == t && !m->orphan)
         return 0;
@@ -27,7 +27,7 @@ static int maker_take(struct maker *m, struct qcow2_ticket *t, struct qcow2_need
     return 0;
 }
 
-static void maker_release(struct qcow2 *q, struct maker *m)
+void maker_release(struct qcow2 *q, struct maker *m)
 {
     free(m->buf);
     m->buf = NULL;

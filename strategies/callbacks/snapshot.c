@@ -14,10 +14,9 @@ static void snapshot_again(struct cb_request *r, int ret)
 {
     struct node *node = r->image->nodes;
     cb_begin(node);
-    if (ret < 0)
-        qcow2_snapshot_cancel(node->core, &r->snapshot);
-    else
-        ret = qcow2_snapshot_step(node->core, &r->snapshot, &r->need);
+    if (ret < 0) /* the next steps take it back */
+        qcow2_snapshot_failed(node->core, &r->snapshot, ret);
+    ret = qcow2_snapshot_step(node->core, &r->snapshot, &r->need);
     cb_end(node);
     if (ret > 0)
         cb_settle(r, node, ret, snapshot_again);

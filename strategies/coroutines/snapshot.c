@@ -20,12 +20,10 @@ int co_snapshot(struct co_request *r)
     co_begin(r, node);
     while ((ret = qcow2_snapshot_step(node->core, &s, &r->need)) > 0 ||
            (ret == 0 && s.tables_left)) {
-        if (ret == 0) {
+        if (ret == 0)
             co_pause(r, node);
-        } else if ((ret = co_settle(r, node, ret)) < 0) {
-            qcow2_snapshot_cancel(node->core, &s);
-            break;
-        }
+        else if ((ret = co_settle(r, node, ret)) < 0) /* the next steps take it back */
+            qcow2_snapshot_failed(node->core, &s, ret);
     }
     co_end(node);
     return ret;

@@ -21,12 +21,10 @@ void ft_snapshot(struct ft_request *r)
     ft_begin(r, node);
     while ((ret = qcow2_snapshot_step(node->core, &s, &r->need)) > 0 ||
            (ret == 0 && s.tables_left)) {
-        if (ret == 0) {
+        if (ret == 0)
             ft_pause(r, node);
-        } else if ((ret = ft_settle(r, node, ret)) < 0) {
-            qcow2_snapshot_cancel(node->core, &s);
-            break;
-        }
+        else if ((ret = ft_settle(r, node, ret)) < 0) /* the next steps take it back */
+            qcow2_snapshot_failed(node->core, &s, ret);
     }
     ft_end(r, node);
     ft_finish(r, ret);

@@ -19,12 +19,10 @@ int tp_snapshot(struct tp_request *r)
     tp_begin(r, node);
     while ((ret = qcow2_snapshot_step(node->core, &s, &r->need)) > 0 ||
            (ret == 0 && s.tables_left)) {
-        if (ret == 0) {
+        if (ret == 0)
             tp_pause(r, node);
-        } else if ((ret = tp_settle(r, node, ret)) < 0) {
-            qcow2_snapshot_cancel(node->core, &s);
-            break;
-        }
+        else if ((ret = tp_settle(r, node, ret)) < 0) /* the next steps take it back */
+            qcow2_snapshot_failed(node->core, &s, ret);
     }
     tp_end(node);
     return ret;

@@ -62,6 +62,22 @@ class Resize(images.ImageTest):
             self.assertEqual(as_raw("top.qcow2"), bytes([5]) * MIB + bytes(5 * MIB))
             self.assert_clean("top.qcow2")
 
+    def test_shrinking_frees(self):
+        """Over a backing file too, which version 2 cannot hide by metadata."""
+        images.create("base.raw", size=str(SIZE), fmt="raw")
+        images.qemu_io("base.raw", f"write -P 5 0 {SIZE}", fmt="raw")
+        for compat in ("1.1", "0.10"):
+            images.create("top.qcow2", f"compat={compat}", str(SIZE), backing=("base.raw", "raw"))
+            images.qemu_io("top.qcow2", f"write -P 6 0 {SIZE}")
+            asyncow("resize", "--shrink", "top.qcow2", "1M")
+            self.assert_clean("top.qcow2")
+            self.assertEqual(as_raw("top.qcow2"), bytes([6]) * MIB)
+            found = json.loads(qemu("check", "--output=json", "top.qcow2").stdout)
+            self.assertEqual(found["allocated-clusters"], 16)
+            self.assertLess(found["image-end-offset"], 2 * MIB)
+            asyncow("resize", "top.qcow2", str(SIZE))
+            self.assertEqual(as_raw("top.qcow2"), bytes([6]) * MIB + bytes(3 * MIB))
+
     def test_l1_table_moves(self):
         """512-byte clusters: 32 KiB an L1 entry, 64 entries a cluster."""
         images.create("a.qcow2", "cluster_size=512", "1M")

@@ -188,28 +188,54 @@ static void case_given_up(void)
     }
 }
 
-/* ---- an L1 table as long as a slice counts ---- */
+/* ---- an L1 table longer than a slice, a block, several of them count ---- */
 
-static void snapshot_refused(struct task *t)
+static void snapshots(struct task *t)
 {
-    int ret = guest_snapshot(t, QCOW2_SNAPSHOT_CREATE, "one");
-    assert(ret == 0 || ret == -EFBIG);
+    static uint8_t buf[4096];
+    memset(buf, 0x99, sizeof(buf));
+    assert(!guest_snapshot(t, QCOW2_SNAPSHOT_CREATE, "one"));
+    assert(!guest_write(t, 4096, buf, sizeof(buf)));
+    assert(!guest_snapshot(t, QCOW2_SNAPSHOT_CREATE, "two"));
+    assert(!guest_snapshot(t, QCOW2_SNAPSHOT_APPLY, "one"));
+    assert(!guest_write(t, 0, buf, sizeof(buf)));
+    assert(!guest_snapshot(t, QCOW2_SNAPSHOT_DELETE, "one"));
     assert(t->w->size < 16 << 20);
 }
 
 static void case_long_l1(void)
 {
-    struct world w;
-    int ret = 0;
-    make("cluster_size=512", 512 << 20, "-c 'write -P 0x77 0 64k'");
-    world_of_image(&w);
-    run(&w, opens, 1, NULL);
-    run(&w, snapshot_refused, 1, NULL);
-    run(&w, closes, 1, &ret);
-    assert(!ret);
-    world_save(&w, image);
-    shell(0, "qemu-img check -q -f qcow2 %s", image);
-    free(w.file);
+    static const struct {
+        const char *options;
+        unsigned mib;
+    } cases[] = {{"cluster_size=512", 511},
+                 {"cluster_size=512", 512},
+                 {"cluster_size=512", 4096},
+                 {"cluster_size=512,refcount_bits=64", 1024}};
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct world w;
+        int ret = 0;
+        make(cases[i].options, (uint64_t)cases[i].mib << 20,
+             "-c 'write -P 0x77 0 64k'");
+        world_of_image(&w);
+        run(&w, opens, 1, NULL);
+        run(&w, snapshots, 1, NULL);
+        run(&w, closes, 1, &ret);
+        assert(!ret);
+        world_save(&w, image);
+        shell(0, "qemu-img check -q -f qcow2 %s", image);
+        shell(0,
+              "qemu-io -f qcow2 -c 'read -P 0x99 0 4k' -c 'read -P 0x77 4k 60k' %s "
+              "> /dev/null",
+              image);
+        shell(0, "qemu-img snapshot -a two %s", image);
+        shell(0,
+              "qemu-io -f qcow2 -c 'read -P 0x77 0 4k' -c 'read -P 0x99 4k 4k' %s "
+              "> /dev/null",
+              image);
+        shell(0, "qemu-img check -q -f qcow2 %s", image);
+        free(w.file);
+    }
 }
 
 /* ---- an L2 table where the refcount table will move to ---- */

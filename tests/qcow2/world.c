@@ -591,9 +591,9 @@ static int operate(struct task *t, struct qcow2_snapshot *s)
         if (ret > 0) {
             ret = owed(t, ret, &need);
             if (ret)
-                qcow2_snapshot_cancel(t->w->q, s);
-            else
-                s->tables_left = 1;
+                qcow2_snapshot_failed(t->w->q, s, ret);
+            ret = 0;
+            s->tables_left = 1;
         }
         world_wake(t->w);
         world_pause(t);
