@@ -156,9 +156,9 @@ void layout_damage(struct layout *l, const struct input *in)
         if (r->kind != R_DAMAGE)
             continue;
         if (r->what % TARGETS == T_CUT) {
-            uint64_t cut = r->at * (l->cluster / 2) % l->file_size;
-            if (r->x % 4)
+            if (r->x % 4 || !l->file_size)
                 continue; /* seldom: little is left of it */
+            uint64_t cut = r->at * (l->cluster / 2) % l->file_size;
             l->file_size = cut;
             if (l->len > cut)
                 memset(l->file + cut, 0, l->len - cut);

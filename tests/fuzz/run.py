@@ -2,6 +2,7 @@
 """Runs fuzz targets for a while, one after the other, and tells what they find.
 
     run.py --build DIR [--source TREE] [--seconds N] [--target NAME]... [--corpus DIR]
+           [--seed N] [--runs N] [--strict]
 
 DIR is a build directory with clang, -Dfuzz=true and -Db_sanitize=address,undefined; with
 --source it is set up from that tree (one with a bug planted, say) and built first. The
@@ -68,6 +69,10 @@ def run(target, options, seconds):
     if options.seed:
         command.append(f'-seed={options.seed}')
     began = time.monotonic()
+    if options.runs and target == 'fuzz_schedule':
+        command.append(f'-runs={options.runs}')
+    if options.strict:
+        os.environ['FUZZ_STRICT'] = '1'
     r = subprocess.run(command + corpora(target, options.build, options.corpus), text=True,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors='replace')
     took = time.monotonic() - began
@@ -85,6 +90,8 @@ def main():
     parser.add_argument('--target', action='append', choices=TARGETS, default=[])
     parser.add_argument('--corpus', help='what is found new is kept here')
     parser.add_argument('--seed', type=int, help='of the mutations; else drawn')
+    parser.add_argument('--runs', type=int, help='executions of fuzz_schedule, at most')
+    parser.add_argument('--strict', action='store_true', help='damaged images must get no worse')
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and the target ends, too
     options.build = os.path.abspath(options.build)
