@@ -32,7 +32,8 @@ struct aio_ring {
     struct io_event events[];
 };
 
-#define BATCH_MAX 1024 /* per io_submit */
+#define BATCH_MAX 1024       /* per io_submit */
+#define UNWATCHED_NS 1000000 /* between two looks for a wake-up */
 
 struct laio {
     struct engine base;
@@ -40,6 +41,7 @@ struct laio {
     struct aio_ring *ring; /* NULL: not mapped as we know it; io_getevents reads it */
     int wake_fd, done_fd;  /* done_fd -1: poll iocb works */
     bool polling;          /* the poll iocb is in flight */
+    bool watched;          /* has been tried */
     bool outside;          /* somebody else polls done_fd and sleeps */
     bool signalled;        /* done_fd may be */
     unsigned batch;
@@ -68,18 +70,25 @@ static int laio_probe(struct error *err)
 
 /* ---- wake-up ---- */
 
-static void watch_wake_fd(struct laio *l)
+/* False: it can't be watched now, so no sleep may be long. For the kernel to lack the
+ * poll is found out before the first I/O: what is in flight already doesn't count in
+ * done_fd, and would not end a sleep on it. */
+static bool watch_wake_fd(struct laio *l)
 {
     struct iocb *one = &l->poll_iocb;
 
+    l->watched = true;
     if (l->polling || l->done_fd >= 0)
-        return;
+        return true;
     io_prep_poll(one, l->wake_fd, POLLIN);
     one->data = NULL;
-    if (io_submit(l->ctx, 1, &one) == 1)
-        l->polling = true;
-    else
-        l->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    l->polling = io_submit(l->ctx, 1, &one) == 1;
+    if (l->polling || l->base.inflight)
+        return l->polling;
+    engine_note(&l->base, "the kernel has no IOCB_CMD_POLL (Linux 4.18) for it: two "
+                          "descriptors to wait for");
+    l->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return l->done_fd >= 0;
 }
 
 static void drain_fd(int fd)
@@ -128,6 +137,9 @@ static int laio_open(struct engine **out, struct loop *loop,
     l->ring = (struct aio_ring *)l->ctx;
     if (l->ring->magic != AIO_RING_MAGIC || l->ring->incompat_features)
         l->ring = NULL;
+    if (!l->ring)
+        engine_note(&l->base, "the completion ring is not as we know it: "
+                              "io_getevents reads it");
     *out = &l->base;
     return 0;
 }
@@ -193,6 +205,8 @@ static void laio_submit(struct engine *e, struct aio_queue *q, unsigned max)
     unsigned n = 0;
     int ret;
 
+    if (unlikely(!l->watched))
+        watch_wake_fd(l);
     if (max > l->batch)
         max = l->batch;
     for (; n < max && aio; n++, aio = aio->next)
@@ -281,6 +295,7 @@ static void laio_wait(struct engine *e, uint64_t timeout_ns)
     struct timespec ts = {.tv_sec = (time_t)(timeout_ns / 1000000000u),
                           .tv_nsec = (long)(timeout_ns % 1000000000u)};
     struct timespec *limit = timeout_ns == UINT64_MAX ? NULL : &ts;
+    struct timespec soon = {.tv_nsec = UNWATCHED_NS};
 
     if (unlikely(l->outside) && (e->inflight || l->signalled)) {
         drain_fd(l->done_fd); /* first, or a completion in between were forgotten */
@@ -293,7 +308,8 @@ static void laio_wait(struct engine *e, uint64_t timeout_ns)
         get_events(l, false, &ts);
         return;
     }
-    watch_wake_fd(l);
+    if (unlikely(!watch_wake_fd(l)) && timeout_ns > UNWATCHED_NS)
+        limit = &soon;
     if (unlikely(l->done_fd >= 0))
         wait_fds(l, limit);
     else if (get_events(l, true, limit) && l->ring)
