@@ -32,7 +32,8 @@ const struct option_def option_defs[] = {
      .help = "the file grows ahead of need by this much; 0: off"},
     {"punch", NULL, FLAG, AT(punch), .help = "give freed clusters back to the host"},
     {"filter", NULL, TEXT, AT(filters),
-     .help = "I/O filters, e.g. delay:read=100us;fault:op=write,n=3,error=EIO"},
+     .help = "I/O filters, e.g. delay:read=100us;fault:op=write,n=3,error=EIO; "
+             "`asyncow engines` lists what they can be told"},
     {"batch", NULL, COUNT, AT(batch), 0, 4096,
      .help = "most host I/Os per submission; 0: no limit"},
     {"merge", NULL, BYTES, AT(merge), 0, 1u << 30,
