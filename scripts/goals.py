@@ -22,8 +22,10 @@ import stats
 from reproduce import ENGINES, STRATEGIES, TOP, names, progress
 
 # A goal is for the best setting of a model. A worker that preads needs no engine, so it runs
-# beside one of them only; few workers wake each other less.
-SETTINGS = [*STRATEGIES, 'threadpool:engine=sync', 'threadpool:engine=sync,workers=4']
+# beside one of them only; few workers wake each other less, and those that look for work
+# awake need not be woken at all.
+SETTINGS = [*STRATEGIES, 'threadpool:engine=sync', 'threadpool:engine=sync,workers=4',
+            'threadpool:engine=sync,idle=spin']
 WARM_SIZE = bench.GIB
 IMAGE_SIZE = 64 * bench.GIB
 MISS_STEP = 32 * bench.MIB + bench.CLUSTER  # the guest bytes that one L2 slice maps, and one
@@ -158,6 +160,20 @@ def rows(results, goals, what, depth, engines, heading):
                 ratio = stats.ratio(cell, references[peer][1])
                 row += '{:.2f} [{:.2f}, {:.2f}]'.format(*ratio).rjust(28)
         out.append(row)
+    return out + best_settings(results, what, depth, subjects, engines)
+
+
+def best_settings(results, what, depth, subjects, engines):
+    """Which of a model's settings is its best, where several ran: the goals are for that."""
+    out, models = [], {}
+    for subject in subjects:
+        found = best(results, what, depth, subject, engines)
+        if found:
+            models.setdefault(subject.partition(':')[0].partition(',')[0], []).append(
+                (stats.mean(found[1]), subject))
+    for model, ways in models.items():
+        if any(':' in subject for _, subject in ways) and len(ways) > 1:
+            out.append(f'  best of {model}: {max(ways)[1]}')
     return out
 
 

@@ -28,6 +28,12 @@ void *env_spot_take(struct env *, struct env_spot *, uint64_t ns);
  * takes. */
 void env_spot_put(struct env *, struct env_spot *, void *item);
 
+/* The CPU that the caller runs on now; -1: simulated, where none is short. */
+static inline int env_cpu(const struct env *env)
+{
+    return env->simulated ? -1 : sched_getcpu();
+}
+
 /* For who looks again and again for what another thread does, and has done so for
  * waited_ns: lets the CPU's other half go first; after a while any thread, for it may be
  * this very CPU that the other one waits for. */

@@ -12,6 +12,9 @@
  * beside the loops'; where none is left none does, for it would only keep a loop from
  * running.
  *
+ * Nor does a worker that finds itself on the CPU that its work comes from. The system
+ * leaves two threads that never sleep where they are, and they would take turns.
+ *
  * Whoever takes a worker out of `spinning` owes it a request, and it waits for it. It
  * is put there under pool_lock, while nothing is ready; so nobody can leave work in a
  * queue and not see it.
@@ -98,6 +101,8 @@ static struct tp_request *spin(struct tp_worker *w)
 
 static bool spin_give(struct tp_request *r)
 {
+    atomic_store_explicit(&r->image->giver_cpu, env_cpu(r->image->env),
+                          memory_order_relaxed);
     struct tp_worker *w = take_spinner(r->image);
     if (!w)
         return false;
@@ -106,10 +111,19 @@ static bool spin_give(struct tp_request *r)
     return true;
 }
 
+/* On the CPU of who gives it work it would only be in the way; woken from its sleep it is
+ * given another, if one is free. */
+static bool in_the_way(const struct strategy_image *image)
+{
+    int cpu = env_cpu(image->env);
+    return cpu >= 0 &&
+           cpu == atomic_load_explicit(&image->giver_cpu, memory_order_relaxed);
+}
+
 static struct tp_request *spin_wait(struct tp_worker *w)
 {
     struct strategy_image *image = w->image;
-    if (appear(w)) {
+    if (!in_the_way(image) && appear(w)) {
         env_mutex_unlock(image->env, &image->pool_lock);
         struct tp_request *r = spin(w);
         if (r)

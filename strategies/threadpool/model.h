@@ -155,7 +155,8 @@ struct strategy_image {
     uint64_t spin_ns;  /* idle=spin */
     unsigned spinners; /* likewise: workers that may do so at a time */
     _Atomic(struct tp_worker *) spinning[TP_SPINNERS];
-    struct error *err; /* of opening */
+    atomic_int giver_cpu; /* that the last request was handed over on */
+    struct error *err;    /* of opening */
 
     struct tp_home *homes; /* the first loop's first */
     unsigned home_count;
