@@ -67,11 +67,22 @@ struct co_queue { /* coroutines asleep, oldest first */
 };
 /* What a lock says of itself, when coroutines of several threads use it: held for a few
  * instructions. Such a lock's guard is set before its first use; else it is NULL. A
- * co_queue has none: a co_mutex guards it, co_queue_wait()'s. */
+ * co_queue has none of its own: what its caller waits with guards it. */
 struct co_guard {
     struct env *env;
     struct env_mutex mutex;
 };
+/* NULL: does nothing. Nobody yields in between, but in co_queue_wait_guarded(). */
+static inline void co_guard_lock(struct co_guard *g)
+{
+    if (__builtin_expect(g != NULL, 0))
+        env_mutex_lock(g->env, &g->mutex);
+}
+static inline void co_guard_unlock(struct co_guard *g)
+{
+    if (__builtin_expect(g != NULL, 0))
+        env_mutex_unlock(g->env, &g->mutex);
+}
 struct co_mutex {
     struct co *owner;
     struct co_queue waiters;
@@ -106,6 +117,8 @@ bool co_rwlock_upgrade(struct co_rwlock *);
 /* Sleeps at the tail of q. mutex may be NULL; else it is released in one step with
  * going to sleep and taken again before return. */
 void co_queue_wait(struct co_queue *q, struct co_mutex *mutex);
+/* The same with a guard, for who may not wait for a mutex. */
+void co_queue_wait_guarded(struct co_queue *q, struct co_guard *);
 bool co_queue_wake_one(struct co_queue *q); /* the oldest; false: nobody slept */
 void co_queue_wake_all(struct co_queue *q);
 static inline bool co_queue_empty(const struct co_queue *q) { return !q->head; }

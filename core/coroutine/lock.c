@@ -12,23 +12,11 @@
  */
 #include "core/coroutine/internal.h"
 
-static inline void guard(struct co_guard *g)
-{
-    if (__builtin_expect(g != NULL, 0))
-        env_mutex_lock(g->env, &g->mutex);
-}
-
-static inline void unguard(struct co_guard *g)
-{
-    if (__builtin_expect(g != NULL, 0))
-        env_mutex_unlock(g->env, &g->mutex);
-}
-
 /* Sleeps at the end of q until somebody wakes this one; gives the guard back. */
 static void sleep_in(struct co_queue *q, struct co *self, struct co_guard *g)
 {
     co_queue_push(q, self);
-    unguard(g);
+    co_guard_unlock(g);
     co_yield ();
 }
 
@@ -39,12 +27,12 @@ bool co_mutex_lock(struct co_mutex *m)
     struct co *self = co_self();
 
     assert(self);
-    guard(m->guard);
+    co_guard_lock(m->guard);
     assert(m->owner != self);
     self->held++;
     if (!m->owner) {
         m->owner = self;
-        unguard(m->guard);
+        co_guard_unlock(m->guard);
         return false;
     }
     sleep_in(&m->waiters, self, m->guard);
@@ -57,14 +45,14 @@ bool co_mutex_trylock(struct co_mutex *m)
     struct co *self = co_self();
 
     assert(self);
-    guard(m->guard);
+    co_guard_lock(m->guard);
     assert(m->owner != self);
     bool got = !m->owner;
     if (got) {
         self->held++;
         m->owner = self;
     }
-    unguard(m->guard);
+    co_guard_unlock(m->guard);
     return got;
 }
 
@@ -73,11 +61,11 @@ void co_mutex_unlock(struct co_mutex *m)
     struct co *self = co_self();
 
     assert(self);
-    guard(m->guard);
+    co_guard_lock(m->guard);
     assert(m->owner == self);
     self->held--;
     struct co *next = m->owner = co_queue_pop(&m->waiters);
-    unguard(m->guard);
+    co_guard_unlock(m->guard);
     if (next)
         co_wake(next);
 }
@@ -112,13 +100,13 @@ bool co_rwlock_shared(struct co_rwlock *l)
     struct co *self = co_self();
 
     assert(self);
-    guard(l->guard);
+    co_guard_lock(l->guard);
     assert(l->owner != self);
     self->held++;
     if (l->owner || l->waiters.head)
         return rwlock_wait(l, self, false);
     l->shared++;
-    unguard(l->guard);
+    co_guard_unlock(l->guard);
     return false;
 }
 
@@ -127,14 +115,14 @@ bool co_rwlock_exclusive(struct co_rwlock *l)
     struct co *self = co_self();
 
     assert(self);
-    guard(l->guard);
+    co_guard_lock(l->guard);
     assert(l->owner != self);
     self->held++;
     if (l->owner || l->shared)
         return rwlock_wait(l, self, true);
     assert(!l->waiters.head); /* nobody waits for a lock that is free */
     l->owner = self;
-    unguard(l->guard);
+    co_guard_unlock(l->guard);
     return false;
 }
 
@@ -143,7 +131,7 @@ void co_rwlock_unlock(struct co_rwlock *l)
     struct co *self = co_self();
 
     assert(self && self->held);
-    guard(l->guard);
+    co_guard_lock(l->guard);
     assert(l->owner ? l->owner == self : l->shared > 0);
     self->held--;
     if (l->owner)
@@ -151,18 +139,18 @@ void co_rwlock_unlock(struct co_rwlock *l)
     else
         l->shared--;
     rwlock_admit(l);
-    unguard(l->guard);
+    co_guard_unlock(l->guard);
 }
 
 void co_rwlock_downgrade(struct co_rwlock *l)
 {
     assert(co_self());
-    guard(l->guard);
+    co_guard_lock(l->guard);
     assert(l->owner == co_self());
     l->owner = NULL;
     l->shared = 1;
     rwlock_admit(l);
-    unguard(l->guard);
+    co_guard_unlock(l->guard);
 }
 
 bool co_rwlock_upgrade(struct co_rwlock *l)
@@ -170,12 +158,12 @@ bool co_rwlock_upgrade(struct co_rwlock *l)
     struct co *self = co_self();
 
     assert(self && self->held);
-    guard(l->guard);
+    co_guard_lock(l->guard);
     assert(!l->owner && l->shared > 0);
     l->shared--;
     if (!l->shared) { /* alone: those who wait have waited for this one anyway */
         l->owner = self;
-        unguard(l->guard);
+        co_guard_unlock(l->guard);
         return true;
     }
     return !rwlock_wait(l, self, true);
@@ -194,6 +182,15 @@ void co_queue_wait(struct co_queue *q, struct co_mutex *mutex)
     co_yield ();
     if (mutex)
         co_mutex_lock(mutex);
+}
+
+void co_queue_wait_guarded(struct co_queue *q, struct co_guard *g)
+{
+    struct co *self = co_self();
+
+    assert(self);
+    sleep_in(q, self, g);
+    co_guard_lock(g);
 }
 
 bool co_queue_wake_one(struct co_queue *q)

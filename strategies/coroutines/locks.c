@@ -42,7 +42,7 @@ static struct co_guard *open_guard(struct strategy_image *image, struct co_guard
 void co_open_locks(struct strategy_image *image)
 {
     struct co_guard *g = open_guard(image, &image->lock_guard);
-    image->mutex.guard = image->rwlock.guard = image->claims_lock.guard = g;
+    image->mutex.guard = image->rwlock.guard = image->claims_guard = g;
     image->end_claims = &image->claims;
     for (unsigned i = 0; i < image->node_count; i++) {
         struct node_guard *guard = image->nodes[i].guard;
@@ -144,22 +144,22 @@ static void claim(struct co_request *r)
 {
     struct strategy_image *image = r->image;
     struct co_request *other;
-    co_mutex_lock(&image->claims_lock);
+    co_guard_lock(image->claims_guard);
     r->claims = true;
     r->claim_next = NULL;
     *image->end_claims = r;
     image->end_claims = &r->claim_next;
     count(r, claimed_before(r) != NULL);
     while ((other = claimed_before(r)))
-        co_queue_wait(&other->claim_waiters, &image->claims_lock);
-    co_mutex_unlock(&image->claims_lock);
+        co_queue_wait_guarded(&other->claim_waiters, image->claims_guard);
+    co_guard_unlock(image->claims_guard);
 }
 
 static void unclaim(struct co_request *r)
 {
     struct strategy_image *image = r->image;
     struct co_request **at = &image->claims;
-    co_mutex_lock(&image->claims_lock);
+    co_guard_lock(image->claims_guard);
     while (*at != r)
         at = &(*at)->claim_next;
     *at = r->claim_next;
@@ -167,7 +167,7 @@ static void unclaim(struct co_request *r)
         image->end_claims = at;
     r->claims = false;
     co_queue_wake_all(&r->claim_waiters);
-    co_mutex_unlock(&image->claims_lock);
+    co_guard_unlock(image->claims_guard);
 }
 
 static void claim_and_share(struct co_request *r, enum co_wait why)
@@ -179,7 +179,8 @@ static void claim_and_share(struct co_request *r, enum co_wait why)
                                        : co_rwlock_shared(&r->image->rwlock));
 }
 
-/* An entry that is to change stays claimed until it has changed. */
+/* An entry that is to change stays claimed until it has changed. As everything that
+ * gives a lock back, this waits for nobody: r may be on a list of sleepers already. */
 static void unclaim_and_unshare(struct co_request *r, enum co_wait why)
 {
     co_rwlock_unlock(&r->image->rwlock);

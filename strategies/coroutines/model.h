@@ -116,8 +116,8 @@ struct strategy_image {
     unsigned keeps;                          /* as set; a set of enum co_wait */
     struct co_mutex mutex;                   /* serialize, big, big-held */
     struct co_rwlock rwlock;                 /* rwlock, entry */
-    struct co_mutex claims_lock;             /* entry: of the claims */
     struct co_request *claims, **end_claims; /* entry: oldest first */
+    struct co_guard *claims_guard;           /* entry: of them; NULL: one loop */
     struct co_guard lock_guard;              /* several loops: of these locks */
     const char *old_backend;                 /* runtime.c; NULL: not changed */
     unsigned pool, old_pool;
