@@ -62,8 +62,8 @@ int l2_slice_offset(const struct qcow2 *q, uint64_t guest, uint64_t *offset)
 {
     uint64_t cluster = guest >> q->cluster_bits;
     uint64_t i = cluster >> q->l2_bits;
-    uint64_t entry = i < q->l1.entries ? be64toh(q->l1.entry[i]) : 0;
-    uint64_t table = entry & QCOW2_OFFSET_MASK;
+    assert(i < q->l1.entries); /* it covers the disk: the header's invariant */
+    uint64_t entry = be64toh(q->l1.entry[i]), table = entry & QCOW2_OFFSET_MASK;
 
     *offset = 0;
     if (!entry)

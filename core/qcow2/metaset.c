@@ -74,17 +74,18 @@ void metaset_remove(struct qcow2 *q, uint64_t offset)
 
 bool metaset_has(const struct qcow2 *q, uint64_t offset)
 {
+    assert(offset); /* the header's cluster is fixed */
     if (!q->metaset_cap)
         return false;
     uint64_t i = slot_of(q, offset);
     while (q->metaset[i] && q->metaset[i] != offset)
         i = (i + 1) & (q->metaset_cap - 1);
-    return q->metaset[i] == offset && offset;
+    return q->metaset[i] == offset;
 }
 
 static bool ranges_overlap(uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
 {
-    return alen && blen && a < b + blen && b < a + alen;
+    return blen && a < b + blen && b < a + alen;
 }
 
 bool overlaps_fixed(const struct qcow2 *q, uint64_t offset, uint64_t len)

@@ -136,8 +136,7 @@ static int phase_snapshot_tree(struct qcow2 *q, struct qcow2_snapshot *s,
 
     s->l1_offset = e->l1_offset;
     s->l1_entries = e->l1_size;
-    if (s->op == QCOW2_SNAPSHOT_APPLY && extra >= 16 &&
-        qcow2_be64(e->raw + 48) != q->header.size)
+    if (extra >= 16 && qcow2_be64(e->raw + 48) != q->header.size)
         return -ENOTSUP;
     s->i = s->k = s->e = 0;
     return read_l1(q, s, need);

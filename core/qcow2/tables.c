@@ -353,7 +353,7 @@ int l2_get_for_write(struct qcow2 *q, struct qcow2_ticket *t, uint64_t guest,
         ((cluster & ((1ull << q->l2_bits) - 1)) * 8) & ~(q->slice_size - 1);
     int ret;
 
-    if (i >= q->l1.entries || l2_slice_offset(q, guest, &offset))
+    if (l2_slice_offset(q, guest, &offset))
         return corrupt(q, "L1 entry of guest offset", guest, ILLEGAL);
     while (!(be64toh(q->l1.entry[i]) & QCOW2_COPIED)) {
         ret = l2_make(q, t, i, slice, need);
