@@ -60,8 +60,8 @@ int table_init(struct qcow2 *q, struct table *t, enum slice_kind kind, uint64_t 
     uint64_t bytes = round_up(entries * 8, q->slice_size);
     *t = (struct table){.entries = entries, .offset = offset};
     t->nslices = (unsigned)(bytes >> q->slice_bits);
-    if (!t->nslices)
-        return 0;
+    if (!t->nslices) /* of no disk: there is something to copy nothing from */
+        return posix_memalign((void **)&t->entry, SLICE_MAX, SLICE_MAX) ? -ENOMEM : 0;
     t->slices = calloc(t->nslices, sizeof(*t->slices));
     if (!t->slices || posix_memalign((void **)&t->entry, SLICE_MAX, bytes)) {
         free(t->slices);
