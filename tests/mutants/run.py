@@ -228,6 +228,8 @@ def try_commands(commands, build, where, timeout):
         print(output[-2000:], file=sys.stderr)
         sys.exit(f'{shlex.join(command)}: it fails, but has found nothing')
     words = '' if status == 0 else (telling or lines or ['it dies without a word'])[-1]
+    for directory in where, build.directory:
+        words = words.replace(f'{directory}/', '')
     return status != 0, output, seconds, words
 
 
