@@ -235,7 +235,7 @@ static void workload(const struct config *c, const char *strategy, const char *s
     r.l.in_flight_max = 1 + (unsigned)load_random(&r.l, 4);
     load_init(&r.l, g.m.base, c->size, true);
     g.m.base = NULL; /* the load's now */
-    load_watch(&r.l, 60);
+    load_watch(&r.l, 120);
     if (disk_open_files(&d, &o, &err)) {
         fprintf(stderr, "%s\n", err.msg);
         abort();

@@ -14,7 +14,7 @@
 
 #include "tests/differential/load.h"
 
-enum { PARTS = 2, HANG_SECONDS = 60 };
+enum { PARTS = 2, HANG_SECONDS = 120 };
 
 struct run {
     struct disk_options o;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-enum { HANG_SECONDS = 30 };
+enum { HANG_SECONDS = 120 };
 
 /* ---- memory ---- */
 

@@ -157,7 +157,7 @@ static struct seen trial(const struct config *c, uint64_t seed, const struct fau
              c->name, seed, f->name, f->k, f->j);
     if (only && f->k && f->k != UINT64_MAX && !strstr(now, only))
         return seen;
-    alarm(60);
+    alarm(120);
     guest_init(&g, c, &w, seed);
     g.may_fail = true;
     g.ops = f->j ? 1 : 8;
