@@ -262,12 +262,7 @@ static int run(struct loop *loop, struct aio *aio, bool waits)
 
 int aio_run(struct loop *loop, struct aio *aio) { return run(loop, aio, true); }
 
-int aio_run_now(struct loop *loop, struct aio *aio)
-{
-    int ret = run(loop, aio, false);
-
-    return ret == -ECANCELED ? -EAGAIN : ret;
-}
+int aio_run_now(struct loop *loop, struct aio *aio) { return run(loop, aio, false); }
 
 static bool unqueue(struct aio_queue *q, struct aio *aio)
 {

@@ -69,7 +69,7 @@ void aio_submit(struct loop *, struct aio *);
  * done must be NULL. */
 int aio_run(struct loop *, struct aio *);
 /* The same for a thread that has I/O in flight on another loop, which doesn't turn
- * meanwhile. -EAGAIN, and nothing done: on a direct file some of that could be in its
+ * meanwhile. -ECANCELED, and nothing done: on a direct file some of that could be in its
  * way. */
 int aio_run_now(struct loop *, struct aio *);
 /* Asks for an early end: not yet submitted: done with -ECANCELED; in the engine: if it

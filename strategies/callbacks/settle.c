@@ -136,7 +136,7 @@ static void owed_at_once(struct cb_request *r, int ret)
     while (ret == 0 && owed_step(r)) {
         r->aio.done = NULL;
         ret = aio_run_now(r->image->metadata_loop, &r->aio);
-        if (ret == -EAGAIN) {
+        if (ret == -ECANCELED) {
             r->aio.done = owed_done;
             aio_submit(r->image->loop, &r->aio);
             return;

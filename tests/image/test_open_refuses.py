@@ -208,7 +208,8 @@ class Chain(images.ImageTest):
                       asyncow("map", "top.qcow2", ok=(1,)).stderr)
 
     def test_loops(self):
-        self.chain("top.qcow2")
+        self.chain("base.qcow2")
+        qemu("rebase", "-u", "-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2", "top.qcow2")
         self.assertIn("loop", asyncow("map", "top.qcow2", ok=(1,)).stderr)
         asyncow("create", "-q", "-u", "-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2",
                 "second.qcow2", "6M")
