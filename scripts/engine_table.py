@@ -5,19 +5,18 @@ what auto and auto=recipe choose there, and what that costs against the best eng
 Random 4 KiB reads of an existing file, buffered and direct. Trials of all cells interleaved in a
 random order from one seed. Writes results/local/engines.json and engines.txt.
 """
-import argparse
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 
 import bench
+import rounds
 import stats
-from reproduce import TOP, names, progress
+from reproduce import TOP, names
 
 ENGINES = ['sync', 'threads', 'posix-aio', 'linux-aio', 'io_uring', 'libuv']
 CHOICES = ['auto', 'auto=recipe']
@@ -125,20 +124,10 @@ def report(results, chosen, failures, facts, found, args):
 
 
 def parse_args(argv):
-    parser = argparse.ArgumentParser(prog='./reproduce --engine-table',
-                                     description=__doc__.split('\n\n')[0])
-    parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument('--trials', type=int, default=7)
-    parser.add_argument('--seconds', type=float, default=0.1, help='per trial')
-    parser.add_argument('--depths', type=lambda s: [int(d) for d in names(s)], default=[1, 32])
+    parser = rounds.parser('engine-table', __doc__.split('\n\n')[0], trials=7, seconds=0.1)
     parser.add_argument('--places', type=names, default=['disk', 'tmpfs', 'loop', 'fuse'])
-    parser.add_argument('--program', default=os.path.join(TOP, 'build', 'asyncow'))
-    parser.add_argument('--output', default=os.path.join(TOP, 'results', 'local'))
-    parser.add_argument('--directory', help='on a real disk; default: OUTPUT/tmp')
-    parser.add_argument('--memory', default=f'/dev/shm/asyncow-{os.getpid()}', help='on tmpfs')
-    args = parser.parse_args(argv)
-    args.directory = os.path.abspath(args.directory or os.path.join(args.output, 'tmp'))
-    return args
+    rounds.add_memory(parser)
+    return rounds.parse(parser, argv)
 
 
 def measure(args, found):
@@ -146,19 +135,11 @@ def measure(args, found):
     results, failures = {}, {}
     cells = [(place, direct, depth, engine) for place in found for direct in (0, 1)
              for depth in args.depths for engine in ENGINES]
-    for number in range(args.trials):
-        random.Random(args.seed + number).shuffle(cells)
-        for done, cell in enumerate(cells):
-            progress(f'round {number + 1}/{args.trials}, {done + 1}/{len(cells)}: {cell}')
-            if cell in failures:
-                continue
-            place, direct, depth, engine = cell
-            try:
-                results.setdefault(cell, []).append(
-                    cost_ns(args, found[place], engine, direct, depth))
-            except bench.TrialError as error:
-                failures[cell] = str(error)
-    progress('')
+
+    def trial(place, direct, depth, engine):
+        return cost_ns(args, found[place], engine, direct, depth)
+    for _, cell, ns in rounds.rounds(args, cells, trial, failures):
+        results.setdefault(cell, []).append(ns)
     return results, failures
 
 

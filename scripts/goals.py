@@ -10,7 +10,6 @@
 On disk each strategy is taken at its best engine, and so is a peer; on tmpfs engine by engine.
 A ratio above 1 means that we are faster.
 """
-import argparse
 import json
 import os
 import random
@@ -18,6 +17,7 @@ import signal
 import sys
 
 import bench
+import rounds
 import stats
 from reproduce import ENGINES, STRATEGIES, TOP, names, progress
 
@@ -178,23 +178,13 @@ def best_settings(results, what, depth, subjects, engines):
 
 
 def parse_args(argv):
-    parser = argparse.ArgumentParser(prog='./reproduce --goals',
-                                     description=__doc__.splitlines()[0])
-    parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument('--trials', type=int, default=5)
-    parser.add_argument('--seconds', type=float, default=1.0, help='per trial')
+    parser = rounds.parser('goals', __doc__.splitlines()[0], trials=5, seconds=1.0)
     parser.add_argument('--strategies', type=str.split, default=SETTINGS,
                         help='separated by spaces, settings included')
     parser.add_argument('--engines', type=names, default=ENGINES)
     parser.add_argument('--what', type=names, default=['warm', 'alloc', 'miss'])
-    parser.add_argument('--depths', type=lambda s: [int(d) for d in names(s)], default=[1, 32])
-    parser.add_argument('--program', default=os.path.join(TOP, 'build', 'asyncow'))
-    parser.add_argument('--output', default=os.path.join(TOP, 'results', 'local'))
-    parser.add_argument('--directory', help='on a real disk; default: OUTPUT/tmp')
-    parser.add_argument('--memory', default=f'/dev/shm/asyncow-{os.getpid()}', help='on tmpfs')
-    args = parser.parse_args(argv)
-    args.directory = os.path.abspath(args.directory or os.path.join(args.output, 'tmp'))
-    return args
+    rounds.add_memory(parser)
+    return rounds.parse(parser, argv)
 
 
 def main(argv):

@@ -5,15 +5,14 @@ cells interleaved in a random order from one seed.
 
 Writes results/local/settings.json (every trial and what it ran on) and settings.txt.
 """
-import argparse
 import json
 import os
-import random
 import signal
 import sys
 
 import bench
 import reproduce
+import rounds
 import stats
 import summary
 
@@ -106,25 +105,15 @@ def write_json(f, lists):
 
 
 def parse_args(argv):
-    parser = argparse.ArgumentParser(prog='./reproduce --settings',
-                                     description=__doc__.split('\n\n')[0])
-    parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument('--trials', type=int, default=5)
-    parser.add_argument('--seconds', type=float, default=0.2, help='per trial')
+    parser = rounds.parser('settings', __doc__.split('\n\n')[0], trials=5, seconds=0.2)
     parser.add_argument('--strategies', type=str.split,
                         help='separated by spaces, settings included; default: every setting')
     parser.add_argument('--engine', default='io_uring')
     parser.add_argument('--what', type=lambda s: s.split(';'), default=list(WHAT),
                         help='separated by semicolons: ' + '; '.join(WHAT))
-    parser.add_argument('--depths', type=lambda s: [int(d) for d in s.split(',')], default=[1, 32])
     parser.add_argument('--cpus', type=lambda s: [int(d) for d in s.split(',')], default=[0, 1],
                         help='0: all')
-    parser.add_argument('--program', default=os.path.join(reproduce.TOP, 'build', 'asyncow'))
-    parser.add_argument('--output', default=os.path.join(reproduce.TOP, 'results', 'local'))
-    parser.add_argument('--directory', help='on a real disk; default: OUTPUT/tmp')
-    args = parser.parse_args(argv)
-    # Absolute: an overlay's backing file is named relative to the overlay.
-    args.directory = os.path.abspath(args.directory or os.path.join(args.output, 'tmp'))
+    args = rounds.parse(parser, argv)
     args.strategies = args.strategies or subjects(args.program)
     for what in args.what:
         if what not in WHAT:
@@ -144,21 +133,10 @@ def main(argv):
         for workload in {type(w): w for w in settings.workloads.values()}.values():
             workload.prepare()
         cells = settings.cells()
-        for number in range(args.trials):
-            random.Random(args.seed + number).shuffle(cells)
-            for done, cell in enumerate(cells):
-                reproduce.progress(f'round {number + 1}/{args.trials}, {done + 1}/{len(cells)}: {cell}')
-                if cell in failures:
-                    continue
-                try:
-                    result = settings.trial(*cell)
-                except bench.TrialError as error:
-                    failures[cell] = str(error)
-                    continue
-                del result['p'], result['stall']  # too few samples each: see percentiles()
-                result.update(zip(('what', 'depth', 'cpus', 'subject'), cell), trial=number)
-                trials.append(result)
-        reproduce.progress('')
+        for number, cell, result in rounds.rounds(args, cells, settings.trial, failures):
+            del result['p'], result['stall']  # too few samples each: see percentiles()
+            result.update(zip(('what', 'depth', 'cpus', 'subject'), cell), trial=number)
+            trials.append(result)
     finally:
         for name in os.listdir(args.directory):
             bench.remove(os.path.join(args.directory, name))
