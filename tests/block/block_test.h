@@ -112,4 +112,23 @@ static inline struct blk_file *test_open(const char *path, bool direct, bool cre
     return file;
 }
 
+/* n I/Os at once, of 4096 bytes side by side, each into its part of memory; done for each. */
+static inline void test_submit_blocks(struct loop *loop, struct blk_file *file,
+                                      enum aio_op op, unsigned n, struct aio *aios,
+                                      struct iovec *iovs, char (*memory)[4096],
+                                      void (*done)(struct aio *))
+{
+    for (unsigned i = 0; i < n; i++) {
+        iovs[i] = (struct iovec){memory[i], sizeof(memory[i])};
+        aios[i] = (struct aio){.op = op,
+                               .file = file,
+                               .offset = i * sizeof(memory[i]),
+                               .len = sizeof(memory[i]),
+                               .iov = &iovs[i],
+                               .iovcnt = 1,
+                               .done = done};
+        aio_submit(loop, &aios[i]);
+    }
+}
+
 #endif

@@ -39,17 +39,7 @@ static void run_many(struct loop *loop, struct blk_file *file, enum aio_op op)
 {
     done = failed = 0;
     last_error = 0;
-    for (unsigned i = 0; i < MANY; i++) {
-        iovs[i] = (struct iovec){memory[i], BLOCK};
-        aios[i] = (struct aio){.op = op,
-                               .file = file,
-                               .offset = (uint64_t)i * BLOCK,
-                               .len = BLOCK,
-                               .iov = &iovs[i],
-                               .iovcnt = 1,
-                               .done = ended};
-        aio_submit(loop, &aios[i]);
-    }
+    test_submit_blocks(loop, file, op, MANY, aios, iovs, memory, ended);
     while (done < MANY)
         loop_turn(loop, true);
 }

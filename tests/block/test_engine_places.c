@@ -22,17 +22,7 @@ static void ended(struct aio *a)
 static void run(struct loop *loop, struct blk_file *file, enum aio_op op)
 {
     done = failed = 0;
-    for (unsigned i = 0; i < BLOCKS; i++) {
-        iov[i] = (struct iovec){memory[i], BLOCK};
-        aio[i] = (struct aio){.op = op,
-                              .file = file,
-                              .offset = (uint64_t)i * BLOCK,
-                              .len = BLOCK,
-                              .iov = &iov[i],
-                              .iovcnt = 1,
-                              .done = ended};
-        aio_submit(loop, &aio[i]);
-    }
+    test_submit_blocks(loop, file, op, BLOCKS, aio, iov, memory, ended);
     while (done < BLOCKS)
         loop_turn(loop, true);
     assert_int_equal(failed, 0);

@@ -120,17 +120,7 @@ static void ended(struct aio *aio)
 static void run_many(struct loop *loop, struct blk_file *file, enum aio_op op)
 {
     done = 0;
-    for (unsigned i = 0; i < MANY; i++) {
-        iovs[i] = (struct iovec){memory[i], BLOCK};
-        aios[i] = (struct aio){.op = op,
-                               .file = file,
-                               .offset = (uint64_t)i * BLOCK,
-                               .len = BLOCK,
-                               .iov = &iovs[i],
-                               .iovcnt = 1,
-                               .done = ended};
-        aio_submit(loop, &aios[i]);
-    }
+    test_submit_blocks(loop, file, op, MANY, aios, iovs, memory, ended);
     while (done < MANY)
         loop_turn(loop, true);
     assert_int_equal(loop->pending, 0);

@@ -144,9 +144,21 @@ static void waits(void *arg)
     seen_ns = env_now_ns(env);
 }
 
-static void what_was_done_is_seen_when_it_is_paid_for(void **state)
+/* The condition is left to look at. */
+static void one_waits_for_the_other(void)
 {
     struct env_thread a, b;
+
+    env_cond_init(&cond);
+    flag = waiting = false;
+    assert_int_equal(env_thread_start(env, &a, waits, NULL), 0);
+    assert_int_equal(env_thread_start(env, &b, sets, NULL), 0);
+    env_thread_join(env, &a);
+    env_thread_join(env, &b);
+}
+
+static void what_was_done_is_seen_when_it_is_paid_for(void **state)
+{
     struct sim_costs c = {.cpus = 4};
     (void)state;
 
@@ -154,12 +166,7 @@ static void what_was_done_is_seen_when_it_is_paid_for(void **state)
     c.ns[SIM_WAKES] = 30;
     c.ns[SIM_HANDOVER] = 200;
     sim_set_costs(env, &c);
-    env_cond_init(&cond);
-    flag = waiting = false;
-    assert_int_equal(env_thread_start(env, &a, waits, NULL), 0);
-    assert_int_equal(env_thread_start(env, &b, sets, NULL), 0);
-    env_thread_join(env, &a);
-    env_thread_join(env, &b);
+    one_waits_for_the_other();
     assert_in_range(set_ns, 5000, 6000);
     assert_in_range(seen_ns, 5200, 6500); /* the switch to it takes 200 */
     struct sim_usage u;
@@ -211,13 +218,7 @@ static void switches_of_a_back_end(const char *name)
     struct sim_costs c = {.cpus = 2};
     c.ns[SIM_COROUTINE] = 1000;
     sim_set_costs(env, &c);
-    struct env_thread a, b;
-    env_cond_init(&cond);
-    flag = waiting = false;
-    assert_int_equal(env_thread_start(env, &a, waits, NULL), 0);
-    assert_int_equal(env_thread_start(env, &b, sets, NULL), 0);
-    env_thread_join(env, &a);
-    env_thread_join(env, &b);
+    one_waits_for_the_other();
     struct sim_usage u;
     sim_get_usage(env, &u);
     assert_int_equal(u.steps[SIM_COROUTINE], 0);

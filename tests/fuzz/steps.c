@@ -212,15 +212,10 @@ static void cancel(struct session *s, const struct record *r)
 
 static void turns(struct session *s, const struct record *r)
 {
-    const uint8_t bytes[] = {r->what,
-                             r->x,
-                             r->y,
-                             (uint8_t)r->at,
-                             (uint8_t)(r->at >> 8),
-                             (uint8_t)r->len,
-                             (uint8_t)(r->len >> 8)};
+    uint8_t bytes[RECORD];
 
-    for (unsigned i = 0; i < sizeof(bytes); i++)
+    record_write(r, bytes);
+    for (unsigned i = 1; i < RECORD; i++) /* all but the kind */
         session_offer(s, bytes[i]);
     for (unsigned i = 0; i < 8 && s->in_flight && s->choices; i++)
         session_turn(s);
