@@ -34,10 +34,10 @@ class Iothreads(OnImages):
 
     def test_snapshots_meanwhile(self):
         for strategy in SEVERAL:
-            job = self.run_one(strategy, '--engine=threads', '--number_ios=900',
+            job = self.run_one(strategy, '--engine=threads', '--number_ios=3600',
                                '--snapshot-every=100', '--metadata-writes=through')['jobs'][0]
             self.assertGreater(job['snapshot']['create']['total_ios'], 2)
-            self.assertEqual(job['write']['total_ios'], 900)
+            self.assertEqual(job['write']['total_ios'], 3600)
 
     def test_the_same_seed_the_same_simulated_run(self):
         for strategy in SEVERAL:
